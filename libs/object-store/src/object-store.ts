@@ -1,0 +1,88 @@
+import type { Readable } from 'node:stream';
+
+/** What is kept with an object besides its bytes. */
+export interface ObjectHead {
+  readonly key: string;
+  readonly bytes: number;
+  /** The entity tag as HTTP writes it, quotes included (RFC 9110, section 8.8.3). */
+  readonly etag: string;
+  readonly contentType: string;
+  /** To the second: that is all `Last-Modified` carries. */
+  readonly lastModified: Date;
+  /** Names in lower case, values in ASCII; 2 KiB in all at most, as S3 has it. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+export interface NewObject {
+  readonly key: string;
+  readonly contentType: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  /**
+   * Bytes in memory go out as one PutObject; a stream, whose length nobody knows yet, as a multipart
+   * upload. A stream that fails keeps the object from becoming visible.
+   */
+  readonly body: Buffer | Readable;
+}
+
+/** An object's bytes, first to last inclusive. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface ListedObject {
+  readonly key: string;
+  readonly bytes: number;
+  readonly etag: string;
+  readonly lastModified: Date;
+}
+
+export interface ObjectPage {
+  readonly objects: readonly ListedObject[];
+  /** More objects follow the last one of this page. */
+  readonly truncated: boolean;
+}
+
+/**
+ * Where image bytes end up. The class is both the port and the injection token.
+ *
+ * Every method rejects with `ObjectNotFoundError` where an object has to be there and is not, with
+ * the signal's reason when it is aborted, and with `StoreUnavailableError` for whatever else fails.
+ */
+export abstract class ObjectStore {
+  /** Resolves once the whole object is readable; otherwise leaves nothing behind, no S3 part either. */
+  abstract put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }>;
+
+  abstract head(key: string, signal?: AbortSignal): Promise<ObjectHead>;
+
+  /** Destroying the body ends the store's request. */
+  abstract get(
+    key: string,
+    options: { range?: ByteRange | undefined; signal: AbortSignal },
+  ): Promise<{ head: ObjectHead; body: Readable }>;
+
+  /** Objects whose keys begin with `prefix` and come after the key `after`, in the store's order; `limit` is 1 to 1,000. */
+  abstract list(options: { prefix: string; after?: string | undefined; limit: number }): Promise<ObjectPage>;
+
+  /** Succeeds whether or not the object is there, as S3 has it. */
+  abstract delete(key: string): Promise<void>;
+
+  /** Resolves when the bucket answers. */
+  abstract check(signal: AbortSignal): Promise<void>;
+
+  /** Closes idle connections. */
+  abstract close(): void;
+}
+
+export class ObjectNotFoundError extends Error {
+  override readonly name = 'ObjectNotFoundError';
+
+  constructor(readonly key: string) {
+    super(`no object has the key ${key}`);
+  }
+}
+
+/** The store is down, slow, refuses, or broke off. The cause is for the log, never for a client. */
+export class StoreUnavailableError extends Error {
+  override readonly name = 'StoreUnavailableError';
+}

@@ -1,0 +1,339 @@
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import {
+  AbortMultipartUploadCommand,
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  type GetObjectCommandOutput,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  type HeadObjectCommandOutput,
+  ListMultipartUploadsCommand,
+  ListObjectsCommand,
+  PutObjectCommand,
+  S3Client,
+  S3ServiceException,
+} from '@aws-sdk/client-s3';
+import { Upload } from '@aws-sdk/lib-storage';
+import {
+  type ByteRange,
+  type NewObject,
+  type ObjectHead,
+  ObjectNotFoundError,
+  type ObjectPage,
+  ObjectStore,
+  StoreUnavailableError,
+} from '../object-store.js';
+
+export interface S3Options {
+  /** Left out: AWS's own endpoint of the region. */
+  readonly endpoint?: string | undefined;
+  readonly region: string;
+  readonly bucket: string;
+  /** Left out: the SDK's default chain (a role of the machine, a shared profile). */
+  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
+  readonly forcePathStyle: boolean;
+  /** Make the bucket when it is not there. */
+  readonly createBucket: boolean;
+  /** 5 MiB (S3's least) to 5 GiB. Bigger: fewer requests for a large image, more memory. */
+  readonly partBytes: number;
+  /** S3 parts of one upload on their way at the same time. More: faster on a far store, more memory. */
+  readonly partsInFlight: number;
+  /** Connections to the store. Too few is a ceiling: at 250 ms a put, 50 of them carry 200 uploads a second. */
+  readonly maxSockets: number;
+  readonly connectTimeoutMs: number;
+  /** From sending a request to the head of its answer; afterwards the longest silence of a body. */
+  readonly requestTimeoutMs: number;
+  /** Tries of one request, the first included; the SDK waits between them with jitter. */
+  readonly maxAttempts: number;
+}
+
+// A put whose bytes have all been sent can't be called back, and a delete could overtake it.
+// So an aborted put gets this long to end by itself, and what it stored is deleted then.
+const SETTLE_MS = 1_000;
+// Deleting what a failed put may have stored must not outlast the answer that waits for it.
+const DISCARD_TIMEOUT_MS = 5_000;
+
+/**
+ * The most memory that putting one object of up to `bytes` takes: all of it when it fits one S3 part;
+ * otherwise the S3 parts in flight and the one being filled, each held by lib-storage as one buffer.
+ */
+export function uploadMemoryBytes(
+  bytes: number,
+  { partBytes, partsInFlight }: Pick<S3Options, 'partBytes' | 'partsInFlight'>,
+): number {
+  return bytes <= partBytes ? bytes : (partsInFlight + 1) * partBytes;
+}
+
+/**
+ * The store behind any S3 endpoint; what differs between vendors is configuration.
+ *
+ * Permissions it needs: s3:PutObject, s3:GetObject, s3:DeleteObject, s3:AbortMultipartUpload, s3:ListBucket,
+ * s3:ListBucketMultipartUploads, and s3:CreateBucket with `createBucket`.
+ */
+export class S3ObjectStore extends ObjectStore {
+  readonly #client: S3Client;
+  readonly #options: S3Options;
+
+  constructor(options: S3Options) {
+    super();
+    this.#options = options;
+    const agent = { keepAlive: true, maxSockets: options.maxSockets };
+    this.#client = new S3Client({
+      region: options.region,
+      forcePathStyle: options.forcePathStyle,
+      maxAttempts: options.maxAttempts,
+      ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      // The default, a CRC32 on every request, is refused by NCP (403), OCI and older Ceph.
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+      responseChecksumValidation: 'WHEN_REQUIRED',
+      // With it the SDK opens a new connection for every S3 part.
+      expectContinueHeader: false,
+      requestHandler: {
+        connectionTimeout: options.connectTimeoutMs,
+        requestTimeout: options.requestTimeoutMs,
+        throwOnRequestTimeout: true,
+        socketTimeout: options.requestTimeoutMs,
+        httpAgent: agent,
+        httpsAgent: agent,
+      },
+    });
+    // TLS guards the bytes already; hashing them again for the signature is the largest single cost of
+    // a put. Over plain http the signature's SHA-256 stays, since nothing else would notice a flipped bit.
+    if (options.endpoint === undefined || options.endpoint.startsWith('https:')) this.#leavePayloadUnsigned();
+  }
+
+  override async put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }> {
+    try {
+      signal.throwIfAborted();
+      return object.body instanceof Readable
+        ? await this.#putInParts(object, object.body, signal)
+        : await this.#putWhole(object, object.body, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw toStoreError(error, object.key);
+    }
+  }
+
+  override async head(key: string, signal?: AbortSignal): Promise<ObjectHead> {
+    try {
+      return toHead(
+        key,
+        await this.#client.send(new HeadObjectCommand(this.#at(key)), signal && { abortSignal: signal }),
+      );
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw toStoreError(error, key);
+    }
+  }
+
+  override async get(
+    key: string,
+    { range, signal }: { range?: ByteRange | undefined; signal: AbortSignal },
+  ): Promise<{ head: ObjectHead; body: Readable }> {
+    try {
+      const output = await this.#client.send(
+        new GetObjectCommand({ ...this.#at(key), ...(range && { Range: `bytes=${range.start}-${range.end}` }) }),
+        { abortSignal: signal },
+      );
+      return { head: toHead(key, output), body: output.Body as Readable };
+    } catch (error) {
+      signal.throwIfAborted();
+      throw toStoreError(error, key);
+    }
+  }
+
+  override async list({
+    prefix,
+    after,
+    limit,
+  }: {
+    prefix: string;
+    after?: string | undefined;
+    limit: number;
+  }): Promise<ObjectPage> {
+    try {
+      // Not ListObjectsV2: NAVER Cloud's Object Storage has only this one.
+      const page = await this.#client.send(
+        new ListObjectsCommand({
+          Bucket: this.#options.bucket,
+          Prefix: prefix,
+          MaxKeys: limit,
+          ...(after !== undefined && { Marker: after }),
+        }),
+      );
+      return {
+        objects: (page.Contents ?? []).map((item) => ({
+          key: item.Key ?? '',
+          bytes: item.Size ?? 0,
+          etag: item.ETag ?? '',
+          lastModified: item.LastModified ?? new Date(0),
+        })),
+        truncated: page.IsTruncated === true,
+      };
+    } catch (error) {
+      throw toStoreError(error, prefix);
+    }
+  }
+
+  override async delete(key: string): Promise<void> {
+    try {
+      await this.#client.send(new DeleteObjectCommand(this.#at(key)));
+    } catch (error) {
+      throw toStoreError(error, key);
+    }
+  }
+
+  override async check(signal: AbortSignal): Promise<void> {
+    const { bucket: Bucket, createBucket } = this.#options;
+    try {
+      await this.#client.send(new HeadBucketCommand({ Bucket }), { abortSignal: signal });
+    } catch (error) {
+      if (!createBucket || !(error instanceof S3ServiceException) || error.$metadata.httpStatusCode !== 404) {
+        throw toStoreError(error, Bucket);
+      }
+      await this.#createBucket(signal);
+    }
+  }
+
+  override close(): void {
+    this.#client.destroy();
+  }
+
+  async #putWhole(object: NewObject, body: Buffer, signal: AbortSignal): Promise<{ etag: string }> {
+    const settle = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const onAbort = () => {
+      timer = setTimeout(() => {
+        settle.abort();
+      }, SETTLE_MS);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      const output = await this.#client.send(
+        new PutObjectCommand({ ...this.#describe(object), Body: body, ContentLength: body.length }),
+        { abortSignal: settle.signal },
+      );
+      signal.throwIfAborted();
+      return { etag: output.ETag ?? '' };
+    } catch (error) {
+      if (mayHaveStored(error)) await this.#discard(object.key);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #putInParts(object: NewObject, body: Readable, signal: AbortSignal): Promise<{ etag: string }> {
+    // `Upload.abort()` returns before S3 has forgotten the upload. A body that fails makes `done()`
+    // wait for the S3 parts in flight and abort the upload before it rejects.
+    const onAbort = () => body.destroy(toError(signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      const upload = new Upload({
+        client: this.#client,
+        params: { ...this.#describe(object), Body: body },
+        partSize: this.#options.partBytes,
+        queueSize: this.#options.partsInFlight,
+      });
+      const output = await upload.done();
+      signal.throwIfAborted();
+      return { etag: output.ETag ?? '' };
+    } catch (error) {
+      if (!body.destroyed) {
+        body.destroy(toError(error));
+        await once(body, 'close').catch(() => undefined);
+      }
+      await this.#discardParts(object.key);
+      await this.#discard(object.key);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Deletes what a failed put may have stored. What is left if the store is away, the sweeper finds. */
+  async #discard(key: string): Promise<void> {
+    await this.#client
+      .send(new DeleteObjectCommand(this.#at(key)), { abortSignal: AbortSignal.timeout(DISCARD_TIMEOUT_MS) })
+      .catch(() => undefined);
+  }
+
+  /** Aborts unfinished uploads of the key, those included whose upload id never reached us. */
+  async #discardParts(key: string): Promise<void> {
+    const abortSignal = AbortSignal.timeout(DISCARD_TIMEOUT_MS);
+    try {
+      const { Uploads = [] } = await this.#client.send(
+        new ListMultipartUploadsCommand({ Bucket: this.#options.bucket, Prefix: key }),
+        { abortSignal },
+      );
+      for (const { Key, UploadId } of Uploads) {
+        if (Key !== key) continue;
+        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#at(key), UploadId }), { abortSignal });
+      }
+    } catch {
+      // As above: left to the sweeper.
+    }
+  }
+
+  async #createBucket(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#client.send(new CreateBucketCommand({ Bucket: this.#options.bucket }), { abortSignal: signal });
+    } catch (error) {
+      // Another replica was first.
+      if (error instanceof S3ServiceException && error.name.startsWith('BucketAlready')) return;
+      throw toStoreError(error, this.#options.bucket);
+    }
+  }
+
+  #leavePayloadUnsigned(): void {
+    this.#client.middlewareStack.add(
+      (next, context) => (args) => {
+        const { request } = args as { request?: { headers: Record<string, string> } };
+        if (request && /^(PutObject|UploadPart)Command$/.test(String(context['commandName']))) {
+          request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+        }
+        return next(args);
+      },
+      { step: 'build', name: 'leavePayloadUnsigned' },
+    );
+  }
+
+  #at(key: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#options.bucket, Key: key };
+  }
+
+  #describe({ key, contentType, metadata }: NewObject) {
+    return { ...this.#at(key), ContentType: contentType, Metadata: { ...metadata } };
+  }
+}
+
+function toHead(key: string, output: HeadObjectCommandOutput | GetObjectCommandOutput): ObjectHead {
+  return {
+    key,
+    bytes: output.ContentLength ?? 0,
+    etag: output.ETag ?? '',
+    contentType: output.ContentType ?? 'application/octet-stream',
+    lastModified: output.LastModified ?? new Date(0),
+    metadata: output.Metadata ?? {},
+  };
+}
+
+/** A refusal (4xx) and a connection that was never made have stored nothing; after anything else one can't know. */
+function mayHaveStored(error: unknown): boolean {
+  if (error instanceof S3ServiceException) return (error.$metadata.httpStatusCode ?? 500) >= 500;
+  return (error as NodeJS.ErrnoException).code !== 'ECONNREFUSED';
+}
+
+function toStoreError(error: unknown, key: string): Error {
+  const name = error instanceof Error ? error.name : '';
+  if (name === 'NoSuchKey' || name === 'NotFound') return new ObjectNotFoundError(key);
+  return new StoreUnavailableError('the object store did not do what was asked', { cause: error });
+}
+
+function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+}

@@ -1,0 +1,80 @@
+import { ByteReader, type Walk } from './bytes.js';
+import { walkGif } from './gif.js';
+import { corrupt, Findings, type ImageInfo, type ImageLimits } from './image.js';
+import { walkIsobmff } from './isobmff.js';
+import { walkJpeg } from './jpeg.js';
+import { walkPng } from './png.js';
+import { walkWebp } from './webp.js';
+
+/**
+ * Watches an image's bytes go by and says what it is, how large it is shown, and whether it is whole.
+ *
+ * Keeps no image bytes: between two chunks at most 96 of them, which straddle both, and for AVIF and
+ * HEIF a table of at most 1 MiB. Costs a native search for 0xFF inside JPEG's entropy-coded data, and
+ * nothing per byte elsewhere. Pixels are not decoded, nor checksums verified.
+ */
+export class ImageInspector {
+  private readonly bytes = new ByteReader();
+  private readonly image: Findings;
+  private readonly walk: Walk;
+  private isWhole = false;
+  private failure: unknown;
+
+  constructor(limits: ImageLimits) {
+    this.image = new Findings(limits);
+    this.walk = walkAny(this.bytes, this.image);
+  }
+
+  /** Throws an ImageError as soon as it is certain, and again whenever it is asked after that. */
+  push(chunk: Uint8Array): void {
+    this.bytes.feed(chunk);
+    this.advance();
+  }
+
+  /**
+   * What the header told so far; `finish` has the last word. The two differ only where an
+   * orientation follows the pixels (WebP, where that is the rule, and PNG): then width and height
+   * may change places.
+   */
+  get info(): ImageInfo | undefined {
+    return this.image.info;
+  }
+
+  /** Throws an ImageError when the image is cut off. */
+  finish(): ImageInfo {
+    if (!this.failure && this.image.type === undefined) throw this.image.unknown();
+    this.bytes.end();
+    this.advance();
+    this.bytes.lacks(0);
+    if (!this.image.info) throw corrupt('it does not say how many pixels it has');
+    return this.image.info;
+  }
+
+  private advance(): void {
+    if (this.failure) throw this.failure as Error;
+    try {
+      if (!this.isWhole) this.isWhole = this.walk.next().done === true;
+    } catch (error) {
+      this.failure = error;
+      throw error;
+    }
+    if (this.isWhole) this.bytes.skipAll();
+  }
+}
+
+/** Each format is known by its first two bytes; its walker checks the rest of its signature. */
+function* walkAny(bytes: ByteReader, image: Findings): Walk {
+  while (bytes.lacks(2)) yield;
+  switch (bytes.peek(2).readUInt16BE()) {
+    case 0xffd8:
+      return yield* walkJpeg(bytes, image);
+    case 0x8950:
+      return yield* walkPng(bytes, image);
+    case 0x4749:
+      return yield* walkGif(bytes, image);
+    case 0x5249:
+      return yield* walkWebp(bytes, image);
+    default:
+      return yield* walkIsobmff(bytes, image);
+  }
+}

@@ -1,0 +1,160 @@
+import { hostname } from 'node:os';
+import { EnvError, flag, integer, list, oneOf, readEnv, secret, text, url } from '#env';
+import { IMAGE_TYPES, type ImageType } from '#image-format';
+import { type S3Options, uploadMemoryBytes } from '#object-store';
+
+const MiB = 1024 * 1024;
+const DEFAULT_TYPES: readonly ImageType[] = [
+  'image/jpeg',
+  'image/png',
+  'image/gif',
+  'image/webp',
+  'image/avif',
+];
+
+// This file is the only one of the service that knows the environment; .env.example explains each variable.
+const VARIABLES = {
+  NODE_ENV: text('a name').optional(),
+  PORT: integer({ min: 0, max: 65_535, default: 3000 }),
+  HOST: text('an address to listen on').default('0.0.0.0'),
+  REPLICA_ID: text('1 to 64 letters, digits, ".", "_" or "-"', /^[\w.-]{1,64}$/).default(hostname()),
+  PUBLIC_URL: url().optional(),
+  LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+
+  AUTH: oneOf(['api-key', 'none']).optional(),
+  API_KEYS: secret(list(text('name:sha256-hex, parted by commas', /^[\w.-]{1,64}:[\da-f]{64}$/i))).optional(),
+
+  MAX_IMAGE_BYTES: integer({ min: 1, max: 1024 * MiB, default: 20 * MiB }),
+  MAX_IMAGES_PER_REQUEST: integer({ min: 1, max: 100, default: 10 }),
+  MAX_PIXELS: integer({ min: 1, max: 10_000_000_000, default: 100_000_000 }),
+  ALLOWED_TYPES: list(oneOf(IMAGE_TYPES)).optional(),
+  UPLOAD_TIMEOUT_MS: integer({ min: 100, max: 3_600_000, default: 120_000 }),
+  MAX_UPLOAD_MEMORY_BYTES: integer({ min: MiB, max: 64 * 1024 * MiB, default: 256 * MiB }),
+  UPLOAD_WAIT_MS: integer({ min: 0, max: 60_000, default: 5_000 }),
+
+  S3_ENDPOINT: url().optional(),
+  S3_REGION: text('a region', /^[\w-]{1,64}$/).default('us-east-1'),
+  S3_BUCKET: text(
+    'a bucket name: 3 to 63 lower-case letters, digits, "." or "-"',
+    /^[a-z\d][a-z\d.-]{1,61}[a-z\d]$/,
+  ),
+  S3_ACCESS_KEY_ID: secret(text('an access key id').optional()),
+  S3_SECRET_ACCESS_KEY: secret(text('a secret access key').optional()),
+  S3_FORCE_PATH_STYLE: flag().optional(),
+  S3_CREATE_BUCKET: flag().default(false),
+  S3_PART_BYTES: integer({ min: 5 * MiB, max: 1024 * MiB, default: 5 * MiB }),
+  S3_PARTS_IN_FLIGHT: integer({ min: 1, max: 32, default: 2 }),
+  S3_MAX_SOCKETS: integer({ min: 1, max: 10_000, default: 256 }),
+  S3_CONNECT_TIMEOUT_MS: integer({ min: 10, max: 60_000, default: 2_000 }),
+  S3_REQUEST_TIMEOUT_MS: integer({ min: 10, max: 600_000, default: 15_000 }),
+  S3_MAX_ATTEMPTS: integer({ min: 1, max: 10, default: 3 }),
+
+  DRAIN_DELAY_MS: integer({ min: 0, max: 300_000, default: 2_000 }),
+  SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, default: 25_000 }),
+};
+
+export interface UploadConfig {
+  readonly maxImageBytes: number;
+  readonly maxImagesPerRequest: number;
+  readonly maxPixels: number;
+  readonly allowedTypes: ReadonlySet<ImageType>;
+  /** From the first byte of a request's body to its last. */
+  readonly timeoutMs: number;
+  /** What all uploads of this replica may hold together. */
+  readonly maxMemoryBytes: number;
+  /** How long an upload waits for that memory before it is refused. */
+  readonly waitMs: number;
+  readonly partBytes: number;
+  readonly partsInFlight: number;
+}
+
+/** The settings of one replica, and the token they are injected by; `readConfig` makes the value. */
+export abstract class Config {
+  readonly port!: number;
+  readonly host!: string;
+  readonly replicaId!: string;
+  /** Without one, the URLs of an answer are paths. */
+  readonly publicUrl!: string;
+  readonly logLevel!: string;
+  /** SHA-256 of each key by its name; undefined when anybody may write. */
+  readonly apiKeys!: ReadonlyMap<string, Buffer> | undefined;
+  readonly upload!: UploadConfig;
+  readonly s3!: S3Options;
+  readonly drain!: { readonly delayMs: number; readonly timeoutMs: number };
+}
+
+/** @throws EnvError that names every wrong variable. */
+export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
+  const env = readEnv(VARIABLES, source);
+  const problems = [...contradictions(env)];
+  if (problems.length > 0) throw new EnvError(problems);
+  const { S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = env;
+  return {
+    port: env.PORT,
+    host: env.HOST,
+    replicaId: env.REPLICA_ID,
+    publicUrl: env.PUBLIC_URL ?? '',
+    logLevel: env.LOG_LEVEL,
+    apiKeys: authMode(env) === 'none' ? undefined : new Map((env.API_KEYS ?? []).map(parseKey)),
+    upload: {
+      maxImageBytes: env.MAX_IMAGE_BYTES,
+      maxImagesPerRequest: env.MAX_IMAGES_PER_REQUEST,
+      maxPixels: env.MAX_PIXELS,
+      allowedTypes: new Set(env.ALLOWED_TYPES ?? DEFAULT_TYPES),
+      timeoutMs: env.UPLOAD_TIMEOUT_MS,
+      maxMemoryBytes: env.MAX_UPLOAD_MEMORY_BYTES,
+      waitMs: env.UPLOAD_WAIT_MS,
+      partBytes: env.S3_PART_BYTES,
+      partsInFlight: env.S3_PARTS_IN_FLIGHT,
+    },
+    s3: {
+      endpoint: env.S3_ENDPOINT,
+      region: env.S3_REGION,
+      bucket: env.S3_BUCKET,
+      credentials: accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined,
+      forcePathStyle: env.S3_FORCE_PATH_STYLE ?? env.S3_ENDPOINT !== undefined,
+      createBucket: env.S3_CREATE_BUCKET,
+      partBytes: env.S3_PART_BYTES,
+      partsInFlight: env.S3_PARTS_IN_FLIGHT,
+      maxSockets: env.S3_MAX_SOCKETS,
+      connectTimeoutMs: env.S3_CONNECT_TIMEOUT_MS,
+      requestTimeoutMs: env.S3_REQUEST_TIMEOUT_MS,
+      maxAttempts: env.S3_MAX_ATTEMPTS,
+    },
+    drain: { delayMs: env.DRAIN_DELAY_MS, timeoutMs: env.SHUTDOWN_TIMEOUT_MS },
+  };
+}
+
+type Env = ReturnType<typeof readEnv<typeof VARIABLES>>;
+
+function* contradictions(env: Env): Generator<string> {
+  if (authMode(env) === 'api-key' && !env.API_KEYS?.length) {
+    yield 'API_KEYS is not set; expected name:sha256-hex, parted by commas, or AUTH=none to let anybody upload';
+  }
+  if (Boolean(env.S3_ACCESS_KEY_ID) !== Boolean(env.S3_SECRET_ACCESS_KEY)) {
+    yield 'S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together; only one of them is set';
+  }
+  if (env.S3_ENDPOINT && !env.S3_ACCESS_KEY_ID) {
+    yield 'S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are not set; expected both, since S3_ENDPOINT is set';
+  }
+  const needed = uploadMemoryBytes(env.MAX_IMAGE_BYTES, {
+    partBytes: env.S3_PART_BYTES,
+    partsInFlight: env.S3_PARTS_IN_FLIGHT,
+  });
+  if (needed > env.MAX_UPLOAD_MEMORY_BYTES) {
+    yield `MAX_UPLOAD_MEMORY_BYTES holds ${env.MAX_UPLOAD_MEMORY_BYTES}; expected ${needed} at least, which one image of MAX_IMAGE_BYTES can take`;
+  }
+  if (env.DRAIN_DELAY_MS >= env.SHUTDOWN_TIMEOUT_MS) {
+    yield `DRAIN_DELAY_MS holds ${env.DRAIN_DELAY_MS}; expected less than SHUTDOWN_TIMEOUT_MS (${env.SHUTDOWN_TIMEOUT_MS})`;
+  }
+}
+
+/** A service that anybody may write to has to be asked for by name in production. */
+function authMode(env: Env): 'api-key' | 'none' {
+  return env.AUTH ?? (env.NODE_ENV === 'production' || env.API_KEYS ? 'api-key' : 'none');
+}
+
+function parseKey(entry: string): [string, Buffer] {
+  const [name = '', hex = ''] = entry.split(':');
+  return [name, Buffer.from(hex, 'hex')];
+}

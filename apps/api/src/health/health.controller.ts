@@ -1,0 +1,65 @@
+import {
+  type ArgumentsHost,
+  Catch,
+  Controller,
+  type ExceptionFilter,
+  Get,
+  ServiceUnavailableException,
+  UseFilters,
+} from '@nestjs/common';
+import { ApiExcludeController } from '@nestjs/swagger';
+import { HealthCheckService, type HealthCheckResult, HealthIndicatorService } from '@nestjs/terminus';
+import { type Response } from 'express';
+import { ObjectStore } from '#object-store';
+import { Drain } from '../drain/drain.js';
+
+// A store that takes longer than this to say that its bucket is there is no use to an upload either.
+const STORE_TIMEOUT_MS = 2_000;
+// However often balancers ask, the store is asked twice a second at most.
+const STORE_CACHE_MS = 500;
+
+/** An ill replica answers with terminus's own details, not with a problem: probes and people read those. */
+@Catch(ServiceUnavailableException)
+class HealthFilter implements ExceptionFilter {
+  catch(error: ServiceUnavailableException, host: ArgumentsHost): void {
+    host.switchToHttp().getResponse<Response>().status(503).set('Retry-After', '2').json(error.getResponse());
+  }
+}
+
+@ApiExcludeController()
+@Controller('health')
+@UseFilters(HealthFilter)
+export class HealthController {
+  constructor(
+    private readonly health: HealthCheckService,
+    private readonly indicators: HealthIndicatorService,
+    private readonly store: ObjectStore,
+    private readonly drain: Drain,
+  ) {}
+
+  @Get()
+  all(): Promise<HealthCheckResult> {
+    return this.ready();
+  }
+
+  /** Whether the process works at all. It never asks the store: restarting us would not mend that. */
+  @Get('live')
+  live(): Promise<HealthCheckResult> {
+    return this.health.check([]);
+  }
+
+  /** Whether a balancer should send requests here. */
+  @Get('ready')
+  ready(): Promise<HealthCheckResult> {
+    const replica = this.indicators.check('replica');
+    const store = this.indicators
+      .check('store')
+      .attempt(({ signal }) => this.store.check(signal))
+      .withTimeout(STORE_TIMEOUT_MS)
+      .cacheFor(STORE_CACHE_MS);
+    return this.health.check([
+      () => (this.drain.isDraining ? replica.down('draining') : replica.up()),
+      () => store,
+    ]);
+  }
+}

@@ -1,0 +1,138 @@
+import { Injectable, StreamableFile } from '@nestjs/common';
+import { create as contentDisposition } from 'content-disposition';
+import { type Request, type Response } from 'express';
+import { z } from 'zod';
+import { type ByteRange, type ObjectHead, ObjectStore } from '#object-store';
+import { Config } from '../config.js';
+import { Problem } from '../problem/problem.js';
+import {
+  idOf,
+  type Image,
+  type ImagePage,
+  isImageId,
+  KEY_PREFIX,
+  keyOf,
+  readMetadata,
+  toImage,
+  toListedImage,
+} from './image.js';
+
+const LIST_QUERY = z.strictObject({
+  limit: z
+    .string()
+    .regex(/^\d{1,3}$/, 'limit has to be a whole number from 1 to 100')
+    .transform(Number)
+    .refine((limit) => limit >= 1 && limit <= 100, 'limit has to be a whole number from 1 to 100')
+    .default(50),
+  cursor: z.string().refine(isImageId, 'cursor has to be the nextCursor of an earlier page').optional(),
+});
+
+/** The images that are in the store, and how they are read over HTTP. */
+@Injectable()
+export class Images {
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly config: Config,
+  ) {}
+
+  async info(id: string): Promise<Image> {
+    const head = await this.store.head(keyOf(id));
+    return toImage(head, readMetadata(head), this.config.publicUrl);
+  }
+
+  async list(query: Record<string, unknown>): Promise<ImagePage> {
+    const parsed = LIST_QUERY.safeParse(query);
+    if (!parsed.success) {
+      throw new Problem(
+        'INVALID_ARGUMENT',
+        `${parsed.error.issues.map((issue) => issue.message).join('; ')}.`,
+      );
+    }
+    const { limit, cursor } = parsed.data;
+    const page = await this.store.list({ prefix: KEY_PREFIX, after: cursor && keyOf(cursor), limit });
+    const last = page.objects.at(-1);
+    return {
+      images: page.objects.map((object) => toListedImage(object, this.config.publicUrl)),
+      nextCursor: page.truncated && last ? idOf(last.key) : null,
+    };
+  }
+
+  /** S3 deletes what isn't there with success, so a missing image is looked for first. */
+  async remove(id: string): Promise<void> {
+    const key = keyOf(id);
+    await this.store.head(key);
+    await this.store.delete(key);
+  }
+
+  /**
+   * Sets the head of the answer and returns its body, undefined when it has none. A plain read is one call
+   * to the store. Conditions and ranges are judged here, after a look at the object's head, since vendors
+   * differ in what they understand of them; an image never changes in between.
+   */
+  async read(id: string, request: Request, response: Response): Promise<StreamableFile | undefined> {
+    const key = keyOf(id);
+    if (request.method === 'GET' && !isConditional(request)) return this.#stream(key, response);
+
+    const head = await this.store.head(key);
+    setHead(response, head);
+    if (request.fresh) {
+      response.status(304);
+      return undefined;
+    }
+    if (request.method === 'HEAD') return undefined;
+    return this.#stream(key, response, readRange(request, response, head));
+  }
+
+  async #stream(key: string, response: Response, range?: ByteRange): Promise<StreamableFile> {
+    const gone = new AbortController();
+    response.once('close', () => {
+      gone.abort();
+    });
+    const { head, body } = await this.store.get(key, { range, signal: gone.signal });
+    // The head of a ranged answer tells the length of the range.
+    setHead(response, head);
+    return new StreamableFile(body);
+  }
+}
+
+function isConditional(request: Request): boolean {
+  return Object.keys(request.headers).some((name) => name === 'range' || name.startsWith('if-'));
+}
+
+function setHead(response: Response, head: ObjectHead): void {
+  response.set({
+    'Content-Type': head.contentType,
+    'Content-Length': String(head.bytes),
+    'Content-Disposition': contentDisposition(readMetadata(head).originalName, { type: 'inline' }),
+    'Cache-Control': 'public, max-age=31536000, immutable',
+    'X-Content-Type-Options': 'nosniff',
+    'Accept-Ranges': 'bytes',
+    ETag: head.etag,
+    'Last-Modified': head.lastModified.toUTCString(),
+  });
+}
+
+/**
+ * The one range that is asked for, with the status and Content-Range of its answer set. Several ranges, or
+ * a malformed one, are answered with the whole image, as RFC 9110, section 14.2, allows.
+ *
+ * @throws Problem RANGE_NOT_SATISFIABLE when it lies outside the image.
+ */
+function readRange(request: Request, response: Response, head: ObjectHead): ByteRange | undefined {
+  const ifRange = request.get('if-range');
+  if (ifRange !== undefined && ifRange !== head.etag && Date.parse(ifRange) !== head.lastModified.getTime()) {
+    return undefined;
+  }
+  const ranges = request.range(head.bytes);
+  if (ranges === -1) {
+    response.set('Content-Range', `bytes */${head.bytes}`);
+    throw new Problem(
+      'RANGE_NOT_SATISFIABLE',
+      `The image has ${head.bytes} bytes, the first of which is byte 0.`,
+    );
+  }
+  if (!Array.isArray(ranges) || ranges.type !== 'bytes' || ranges.length !== 1) return undefined;
+  const [range] = ranges;
+  if (range) response.status(206).set('Content-Range', `bytes ${range.start}-${range.end}/${head.bytes}`);
+  return range;
+}

@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto';
+import { type IncomingMessage, type ServerResponse } from 'node:http';
+import { type Logger } from 'pino';
+import { pinoHttp } from 'pino-http';
+import { requestContext } from './request-context.js';
+
+const SANE_ID = /^[\w.:-]{1,128}$/;
+const PROBES = /^\/(health|metrics)/;
+
+/**
+ * Express middleware that gives a request its id (the caller's when it is sane), names the replica that
+ * serves it, and writes one line when it is over. Headers, which may hold keys, are not logged.
+ */
+export function logRequests(logger: Logger, replicaId: string) {
+  const log = pinoHttp({
+    logger,
+    genReqId: () => requestContext.getStore()?.requestId ?? '',
+    quietReqLogger: true,
+    // Probes come every second or two; they are there at the level debug.
+    customLogLevel: (request, response, error) => {
+      if (error || response.statusCode >= 500) return 'error';
+      if (response.statusCode < 400 && PROBES.test(request.url ?? '')) return 'debug';
+      return response.statusCode >= 400 ? 'warn' : 'info';
+    },
+    customSuccessMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
+    customErrorMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
+    customAttributeKeys: { responseTime: 'durationMs', reqId: 'requestId' },
+    serializers: {
+      req: ({
+        method,
+        url,
+        remoteAddress,
+        headers,
+      }: Record<string, unknown> & { headers: Record<string, unknown> }) => ({
+        method,
+        url,
+        remoteAddress,
+        bytes: headers['content-length'],
+        userAgent: headers['user-agent'],
+      }),
+      res: ({ statusCode }: { statusCode: number }) => ({ statusCode }),
+    },
+  });
+  return (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
+    const requestId = requestIdOf(request);
+    response.setHeader('X-Request-Id', requestId);
+    response.setHeader('X-Served-By', replicaId);
+    requestContext.run({ requestId }, () => {
+      log(request, response);
+      next();
+    });
+  };
+}
+
+function requestIdOf(request: IncomingMessage): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && SANE_ID.test(given) ? given : randomUUID();
+}

@@ -1,0 +1,69 @@
+import { type Readable } from 'node:stream';
+import {
+  type ByteRange,
+  type NewObject,
+  type ObjectHead,
+  ObjectNotFoundError,
+  type ObjectPage,
+  ObjectStore,
+  StoreUnavailableError,
+} from '#object-store';
+import { type Metrics } from './metrics.js';
+
+/** Counts and times every call to a store by its outcome. */
+export class MeteredObjectStore extends ObjectStore {
+  constructor(
+    private readonly store: ObjectStore,
+    private readonly metrics: Metrics,
+  ) {
+    super();
+  }
+
+  override put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }> {
+    return this.#meter('put', this.store.put(object, signal));
+  }
+
+  override head(key: string, signal?: AbortSignal): Promise<ObjectHead> {
+    return this.#meter('head', this.store.head(key, signal));
+  }
+
+  override get(
+    key: string,
+    options: { range?: ByteRange | undefined; signal: AbortSignal },
+  ): Promise<{ head: ObjectHead; body: Readable }> {
+    return this.#meter('get', this.store.get(key, options));
+  }
+
+  override list(options: { prefix: string; after?: string | undefined; limit: number }): Promise<ObjectPage> {
+    return this.#meter('list', this.store.list(options));
+  }
+
+  override delete(key: string): Promise<void> {
+    return this.#meter('delete', this.store.delete(key));
+  }
+
+  override check(signal: AbortSignal): Promise<void> {
+    return this.#meter('check', this.store.check(signal));
+  }
+
+  override close(): void {
+    this.store.close();
+  }
+
+  async #meter<Result>(operation: string, call: Promise<Result>): Promise<Result> {
+    const stop = this.metrics.storeSeconds.startTimer({ operation });
+    try {
+      const result = await call;
+      stop({ outcome: 'ok' });
+      return result;
+    } catch (error) {
+      stop({ outcome: outcomeOf(error) });
+      throw error;
+    }
+  }
+}
+
+function outcomeOf(error: unknown): string {
+  if (error instanceof ObjectNotFoundError) return 'not_found';
+  return error instanceof StoreUnavailableError ? 'unavailable' : 'aborted';
+}

@@ -1,0 +1,81 @@
+import { type IncomingMessage, type ServerResponse } from 'node:http';
+import { type Problem, problemBody, problemHeaders } from './problem.js';
+
+// A client that is still sending its body has not begun to read. Closing the connection under it makes
+// the kernel send a reset, and the client sees a network error in place of the answer. So the answer is
+// sent, what still comes is thrown away for a while, and only then is the connection closed, or kept
+// if the body came to its end: nginx calls it lingering close, with 30 s; we need not be that patient.
+const LINGER_BYTES = 64 * 1024 * 1024;
+const LINGER_MS = 5_000;
+
+/** Sends a problem and, where the request's body is still on its way, waits for it within bounds. */
+export function answerProblem(request: IncomingMessage, response: ServerResponse, problem: Problem): void {
+  if (response.headersSent || response.destroyed) {
+    // Half an answer is out: only a broken connection tells the client that it is not whole.
+    response.destroy();
+    return;
+  }
+  const body = problemBody(problem, String(response.getHeader('X-Request-Id') ?? ''));
+  const json = Buffer.from(JSON.stringify(body));
+  for (const name of ['Content-Disposition', 'Content-Range', 'ETag', 'Last-Modified', 'Cache-Control']) {
+    if (name !== 'Content-Range' || body.status !== 416) response.removeHeader(name);
+  }
+  response.setHeaders(new Map(Object.entries(problemHeaders(problem.code))));
+  response.writeHead(body.status, {
+    'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Length': json.length,
+    'Cache-Control': 'no-store',
+    // A client that waits for "100 Continue" never sends this body, and nobody could tell whether
+    // what comes next is the body or another request.
+    ...(awaitsContinue(request) && { Connection: 'close' }),
+  });
+  if (request.method === 'HEAD' || bodyIsRead(request) || awaitsContinue(request)) {
+    response.end(request.method === 'HEAD' ? undefined : json);
+    return;
+  }
+  response.write(json);
+  linger(request, response);
+}
+
+/** Whether the request asked for "100 Continue" and has not been told so. */
+export function awaitsContinue(request: IncomingMessage): boolean {
+  return request.headers.expect?.toLowerCase() === '100-continue' && !continued.has(request);
+}
+
+const continued = new WeakSet<IncomingMessage>();
+
+/** Tells a client that asked with `Expect: 100-continue` to send its body. */
+export function writeContinue(request: IncomingMessage, response: ServerResponse): void {
+  if (!awaitsContinue(request)) return;
+  response.writeContinue();
+  continued.add(request);
+}
+
+function bodyIsRead(request: IncomingMessage): boolean {
+  const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+  return request.complete || (encoding === undefined && (length === undefined || length === '0'));
+}
+
+function linger(request: IncomingMessage, response: ServerResponse): void {
+  const { socket } = request;
+  const most = socket.bytesRead + LINGER_BYTES;
+  const deadline = setTimeout(close, LINGER_MS);
+  const watch = setInterval(() => {
+    if (socket.bytesRead > most) close();
+  }, 50);
+  function stop() {
+    clearTimeout(deadline);
+    clearInterval(watch);
+  }
+  function close() {
+    stop();
+    response.end();
+    socket.destroySoon();
+  }
+  request.once('end', () => {
+    stop();
+    response.end();
+  });
+  request.once('close', stop);
+  request.resume();
+}

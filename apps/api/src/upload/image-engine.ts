@@ -1,0 +1,218 @@
+import { Readable } from 'node:stream';
+import { Logger } from '@nestjs/common';
+import { type Request } from 'express';
+import { type StorageEngine } from 'multer';
+import { ImageInspector, type ImageInfo } from '#image-format';
+import { type ObjectStore, uploadMemoryBytes } from '#object-store';
+import { type UploadConfig } from '../config.js';
+import {
+  type Image,
+  type ImageMetadata,
+  KEY_PREFIX,
+  newImageId,
+  toImage,
+  writeMetadata,
+} from '../images/image.js';
+import { toOriginalName } from '../images/original-name.js';
+import { type Metrics } from '../metrics/metrics.js';
+import { Problem } from '../problem/problem.js';
+import { toProblem } from '../problem/problem.filter.js';
+import { type MemoryLease, type UploadMemory } from './upload-memory.js';
+
+export const FORM_FIELD = 'images';
+
+export interface StoredFile extends Express.Multer.File {
+  readonly image: Image;
+}
+
+/** What an engine works with; one set for the whole process. */
+export interface EngineParts {
+  readonly config: UploadConfig;
+  readonly publicUrl: string;
+  readonly store: ObjectStore;
+  readonly memory: UploadMemory;
+  readonly metrics: Metrics;
+}
+
+/**
+ * multer's storage engine for one request: takes each form part as a stream, checks it while it flows,
+ * and puts it into the store. All or nothing: the first thing that goes wrong aborts every form part.
+ *
+ * An image that fits one S3 part is kept in memory and put as one object with its length; a larger one is
+ * a multipart upload, of which no more than the S3 parts in flight and the one being filled are in memory.
+ */
+export class ImageEngine implements StorageEngine {
+  readonly #logger = new Logger('Upload');
+  readonly #abort = new AbortController();
+  readonly #work: Promise<void>[] = [];
+  readonly #storedKeys: string[] = [];
+
+  /** `declaredBytes`: what the request says its body holds, Infinity when it doesn't say. */
+  constructor(
+    private readonly parts: EngineParts,
+    private readonly declaredBytes: number,
+  ) {}
+
+  /** Aborted with the reason once the request is refused. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** Stops every form part at once; the first reason counts. */
+  refuse(reason: unknown): void {
+    if (!this.#abort.signal.aborted) this.#abort.abort(reason);
+  }
+
+  _handleFile(
+    _request: Request,
+    file: Express.Multer.File,
+    callback: (error?: unknown, info?: Partial<StoredFile>) => void,
+  ): void {
+    const { metrics } = this.parts;
+    // Busboy ends an oversized stream as if it were whole; without this a truncated image would be put.
+    file.stream.once('limit', () => {
+      this.refuse(
+        new Problem(
+          'IMAGE_TOO_LARGE',
+          `An image is larger than ${this.parts.config.maxImageBytes} bytes; send a smaller one.`,
+        ),
+      );
+    });
+    const stopReading = () => file.stream.destroy(this.#abort.signal.reason as Error);
+    this.#abort.signal.addEventListener('abort', stopReading, { once: true });
+    metrics.uploadsInFlight.inc();
+    const work = this.#take(file)
+      .then(
+        (image) => {
+          metrics.uploads.inc({ outcome: 'stored' });
+          callback(null, { image });
+        },
+        (error: unknown) => {
+          this.refuse(error);
+          metrics.uploads.inc({ outcome: toProblem(this.#abort.signal.reason).code });
+          callback(error);
+        },
+      )
+      .finally(() => {
+        metrics.uploadsInFlight.dec();
+        this.#abort.signal.removeEventListener('abort', stopReading);
+      });
+    this.#work.push(work);
+  }
+
+  /** Left to `discard`: multer would call this only after the last byte of a refused body. */
+  _removeFile(_request: Request, _file: Express.Multer.File, callback: (error: Error | null) => void): void {
+    callback(null);
+  }
+
+  /** Waits until every aborted put has ended, then deletes what the refused request had stored. */
+  async discard(): Promise<void> {
+    await Promise.all(this.#work);
+    await Promise.all(
+      this.#storedKeys.map((key) =>
+        this.parts.store.delete(key).catch((error: unknown) => {
+          this.#logger.error({ msg: 'an image of a refused request is left in the store', key, err: error });
+        }),
+      ),
+    );
+  }
+
+  async #take(file: Express.Multer.File): Promise<Image> {
+    const { config, memory, metrics } = this.parts;
+    const { signal } = this;
+    signal.throwIfAborted();
+    if (file.fieldname !== FORM_FIELD) {
+      throw new Problem(
+        'UNEXPECTED_FIELD',
+        `A form part has a name that is not expected; name each one "${FORM_FIELD}".`,
+      );
+    }
+    const lease = await memory.acquire(
+      uploadMemoryBytes(Math.min(this.declaredBytes, config.maxImageBytes), config),
+      signal,
+    );
+    const stop = metrics.uploadSeconds.startTimer();
+    try {
+      const image = await this.#store(file, lease);
+      stop();
+      metrics.uploadBytes.inc(image.bytes);
+      return image;
+    } finally {
+      lease.release();
+    }
+  }
+
+  async #store(file: Express.Multer.File, lease: MemoryLease): Promise<Image> {
+    const { config, store, publicUrl } = this.parts;
+    const inspector = new ImageInspector(config);
+    const { first, rest } = await this.#readFirst(file.stream, inspector);
+    const isWhole = rest === undefined;
+    if (isWhole) lease.shrinkTo(first.length);
+    if (first.length === 0) {
+      throw new Problem('NO_IMAGE', 'A form part is empty (0 bytes); send the image itself.');
+    }
+
+    const { contentType, width, height } = isWhole ? inspector.finish() : headerOf(inspector, first.length);
+    const key = KEY_PREFIX + newImageId();
+    const metadata: ImageMetadata = {
+      width,
+      height,
+      originalName: toOriginalName(file.originalname),
+      uploadedAt: new Date(),
+    };
+    const counter = { bytes: first.length };
+    const body = isWhole ? first : Readable.from(this.#readAll(first, rest, file.stream, inspector, counter));
+    const { etag } = await store.put(
+      { key, contentType, metadata: writeMetadata(metadata), body },
+      this.signal,
+    );
+    this.#storedKeys.push(key);
+    return toImage({ key, bytes: counter.bytes, etag, contentType }, metadata, publicUrl);
+  }
+
+  /** Reads as much as one S3 part takes; `rest` is the chunk that no longer fits, if there is one. */
+  async #readFirst(stream: Readable, inspector: ImageInspector): Promise<{ first: Buffer; rest?: Buffer }> {
+    // One buffer from the start: joining chunks later would hold every byte twice for a moment.
+    const room = Buffer.allocUnsafeSlow(Math.min(this.declaredBytes, this.parts.config.partBytes));
+    let bytes = 0;
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      inspector.push(chunk);
+      if (bytes + chunk.length > room.length) return { first: room.subarray(0, bytes), rest: chunk };
+      chunk.copy(room, bytes);
+      bytes += chunk.length;
+    }
+    return { first: room.subarray(0, bytes) };
+  }
+
+  /** The whole image, chunk by chunk; fails before its end, and so before the store has it, if a check does. */
+  async *#readAll(
+    first: Buffer,
+    rest: Buffer,
+    stream: Readable,
+    inspector: ImageInspector,
+    counter: { bytes: number },
+  ) {
+    try {
+      yield first;
+      yield rest;
+      counter.bytes += rest.length;
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        inspector.push(chunk);
+        counter.bytes += chunk.length;
+        yield chunk;
+      }
+      inspector.finish();
+    } catch (error) {
+      this.refuse(error);
+      throw error;
+    }
+  }
+}
+
+function headerOf(inspector: ImageInspector, bytes: number): ImageInfo {
+  if (inspector.info) return inspector.info;
+  throw new Problem(
+    'CORRUPT_IMAGE',
+    `The image doesn't say its width and height within its first ${bytes} bytes; save it anew with another program.`,
+  );
+}

@@ -1,0 +1,191 @@
+import { type Writable } from 'node:stream';
+import { Injectable } from '@nestjs/common';
+import { type Request, type Response } from 'express';
+import multer from 'multer';
+import { ObjectStore } from '#object-store';
+import { Config } from '../config.js';
+import { type Image } from '../images/image.js';
+import { Metrics } from '../metrics/metrics.js';
+import { writeContinue } from '../problem/answer.js';
+import { Problem } from '../problem/problem.js';
+import { FORM_FIELD, ImageEngine, type StoredFile } from './image-engine.js';
+import { UploadMemory } from './upload-memory.js';
+
+// The head of a form part is at most 16 KiB (busboy's limit); a boundary and line ends come on top.
+const FORM_PART_OVERHEAD_BYTES = 17 * 1024;
+
+/** Takes the images of a request: from its head through multer and the engine to the store. */
+@Injectable()
+export class ImageReceiver {
+  readonly #active = new Set<ImageEngine>();
+
+  constructor(
+    private readonly config: Config,
+    private readonly store: ObjectStore,
+    private readonly memory: UploadMemory,
+    private readonly metrics: Metrics,
+  ) {}
+
+  /**
+   * Resolves with every image of the request, in the order sent, once all of them are readable.
+   * When it rejects, none of them is kept.
+   *
+   * @throws Problem, ImageError or StoreUnavailableError
+   */
+  async receive(request: Request, response: Response): Promise<Image[]> {
+    const declaredBytes = this.#admit(request);
+    const { config, store, memory, metrics } = this;
+    const engine = new ImageEngine(
+      { config: config.upload, publicUrl: config.publicUrl, store, memory, metrics },
+      declaredBytes,
+    );
+    const release = this.#watch(engine, request, response);
+    try {
+      writeContinue(request, response);
+      const images = await this.#parse(engine, request, response);
+      if (images.length === 0) {
+        throw new Problem(
+          'NO_IMAGE',
+          `The form holds no image; send one or more form parts named "${FORM_FIELD}".`,
+        );
+      }
+      return images;
+    } catch (error) {
+      engine.refuse(error);
+      await engine.discard();
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  /** Aborts every upload, as when the grace period is over; resolves when nothing of them is left. */
+  async abortAll(): Promise<number> {
+    const engines = [...this.#active];
+    for (const engine of engines) {
+      engine.refuse(
+        new Problem(
+          'DRAINING',
+          'This replica had to stop before the upload was done. Nothing was kept; send it again.',
+        ),
+      );
+    }
+    await Promise.all(engines.map((engine) => engine.discard()));
+    return engines.length;
+  }
+
+  /** Refuses what the head of a request already rules out, before its body is read; returns what it declares. */
+  #admit(request: Request): number {
+    if (!/^multipart\/form-data *(;|$)/i.test(request.get('content-type') ?? '')) {
+      throw new Problem(
+        'UNSUPPORTED_MEDIA_TYPE',
+        `Send the images as multipart/form-data, in form parts named "${FORM_FIELD}".`,
+      );
+    }
+    const { maxImageBytes, maxImagesPerRequest } = this.config.upload;
+    const length = request.get('content-length');
+    const declaredBytes = length === undefined ? Infinity : Number(length);
+    const mostBytes = maxImagesPerRequest * (maxImageBytes + FORM_PART_OVERHEAD_BYTES);
+    if (length !== undefined && declaredBytes > mostBytes) {
+      throw new Problem(
+        'IMAGE_TOO_LARGE',
+        `The request holds ${declaredBytes} bytes; at most ${maxImagesPerRequest} images of ${maxImageBytes} bytes each are accepted.`,
+      );
+    }
+    return declaredBytes;
+  }
+
+  /** Refuses the upload when its client leaves or takes too long; returns what ends the watch. */
+  #watch(engine: ImageEngine, request: Request, response: Response): () => void {
+    const { timeoutMs } = this.config.upload;
+    const timer = setTimeout(() => {
+      engine.refuse(
+        new Problem('UPLOAD_TIMEOUT', `The upload was not complete after ${timeoutMs} ms; nothing was kept.`),
+      );
+    }, timeoutMs);
+    const onEnd = () => {
+      clearTimeout(timer);
+    };
+    const onClose = () => {
+      engine.refuse(new ClientGoneError('the client left before the upload was done'));
+    };
+    request.once('end', onEnd);
+    response.once('close', onClose);
+    this.#active.add(engine);
+    return () => {
+      clearTimeout(timer);
+      request.off('end', onEnd);
+      response.off('close', onClose);
+      this.#active.delete(engine);
+    };
+  }
+
+  #parse(engine: ImageEngine, request: Request, response: Response): Promise<Image[]> {
+    const { maxImageBytes, maxImagesPerRequest } = this.config.upload;
+    const parse = multer({
+      storage: engine,
+      limits: { fileSize: maxImageBytes, files: maxImagesPerRequest, fields: 0, parts: maxImagesPerRequest },
+      // The default, latin1, garbles every name that is not Western European.
+      defParamCharset: 'utf8',
+      preservePath: true,
+      streamHandler: (_request: Request, busboy: Writable) => {
+        this.#refuseAtOnce(engine, request, busboy);
+        request.pipe(busboy);
+      },
+    } as multer.Options).any();
+    return new Promise((resolve, reject) => {
+      engine.signal.addEventListener(
+        'abort',
+        () => {
+          reject(engine.signal.reason as Error);
+        },
+        { once: true },
+      );
+      parse(request, response, (error: unknown) => {
+        if (error) engine.refuse(malformed(error));
+        else resolve(((request.files ?? []) as StoredFile[]).map((file) => file.image));
+      });
+    });
+  }
+
+  /** multer reports what it refuses itself only after the last byte of the body; busboy says it at once. */
+  #refuseAtOnce(engine: ImageEngine, request: Request, busboy: Writable): void {
+    const { maxImagesPerRequest } = this.config.upload;
+    const tooMany = () => {
+      engine.refuse(
+        new Problem('TOO_MANY_IMAGES', `At most ${maxImagesPerRequest} images are accepted in one request.`),
+      );
+    };
+    busboy.once('filesLimit', tooMany);
+    busboy.once('partsLimit', tooMany);
+    busboy.once('fieldsLimit', () => {
+      engine.refuse(
+        new Problem(
+          'UNEXPECTED_FIELD',
+          `The form holds a text field; only form parts named "${FORM_FIELD}" that carry a file are accepted.`,
+        ),
+      );
+    });
+    busboy.once('error', (error: unknown) => {
+      engine.refuse(
+        request.destroyed
+          ? new ClientGoneError('the client left in the middle of its body')
+          : malformed(error),
+      );
+    });
+  }
+}
+
+/** Nobody is left to read an answer. */
+export class ClientGoneError extends Error {
+  override readonly name = 'ClientGoneError';
+}
+
+function malformed(error: unknown): Problem {
+  const message = error instanceof Error ? error.message : String(error);
+  return new Problem(
+    'MALFORMED_MULTIPART',
+    `The body can't be read as multipart/form-data (${message}); see RFC 7578 for the form it has to have.`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,95 @@
+// Entered by `npm start` and `npm test` before anything is installed, so it uses Node alone: it installs
+// and builds what is missing or out of date, then hands over to the program that was asked for.
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const BUILT = 'dist/.built';
+const [, , name, ...args] = process.argv;
+process.chdir(join(import.meta.dirname, '../..'));
+checkNode();
+if (!isInstalled()) run('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+const sources = fingerprint();
+if (!isBuilt(sources)) {
+  rmSync('dist', { recursive: true, force: true });
+  run('Building', process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build']);
+  writeFileSync(BUILT, sources);
+}
+if (name === 'test') test(args);
+else await import('../../dist/apps/local/src/main.js');
+
+function checkNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return;
+  console.error(`Naru needs Node.js 20.19 or newer; this is ${process.versions.node}.`);
+  process.exit(1);
+}
+
+/** npm writes what it installed to a hidden lock file; it has to hold what package-lock.json asks for. */
+function isInstalled() {
+  const installed = 'node_modules/.package-lock.json';
+  if (!existsSync(installed)) return false;
+  const { packages: there } = JSON.parse(readFileSync(installed, 'utf8'));
+  const { packages: wanted } = JSON.parse(readFileSync('package-lock.json', 'utf8'));
+  return Object.entries(wanted).every(
+    ([path, { version, optional }]) => path === '' || optional || there[path]?.version === version,
+  );
+}
+
+function isBuilt(fingerprint) {
+  return existsSync(BUILT) && readFileSync(BUILT, 'utf8') === fingerprint;
+}
+
+/** Changes with any source file's name, size or time. */
+function fingerprint() {
+  const hash = createHash('sha256');
+  for (const path of [
+    'package-lock.json',
+    'nest-cli.json',
+    '.swcrc',
+    'tsconfig.json',
+    ...filesBelow('apps'),
+    ...filesBelow('libs'),
+  ]) {
+    const { size, mtimeMs } = statSync(path);
+    hash.update(`${path} ${size} ${mtimeMs}\n`);
+  }
+  return hash.digest('hex');
+}
+
+function filesBelow(folder) {
+  return readdirSync(folder, { recursive: true })
+    .filter((path) => path.endsWith('.ts'))
+    .sort()
+    .map((path) => join(folder, path));
+}
+
+function run(what, command, words) {
+  process.stderr.write(`${what} …`);
+  const started = Date.now();
+  const { status, stdout, stderr, error } = spawnSync(command, words, {
+    encoding: 'utf8',
+    shell: process.platform === 'win32',
+  });
+  if (status === 0) {
+    console.error(` done in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+    return;
+  }
+  console.error(
+    `\n${stdout ?? ''}${stderr ?? ''}${error?.message ?? ''}\n${what} failed; the lines above say why.`,
+  );
+  process.exit(1);
+}
+
+function test(words) {
+  // Jest loads ES modules through vm modules, which Node keeps behind this flag.
+  const flags = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'];
+  const jest = spawn(process.execPath, [...flags, 'node_modules/jest/bin/jest.js', ...words], {
+    stdio: 'inherit',
+  });
+  process.on('SIGTERM', () => jest.kill());
+  // The terminal sends Ctrl-C to Jest as well; its exit is ours.
+  process.on('SIGINT', () => undefined);
+  jest.on('exit', (code) => process.exit(code ?? 1));
+}

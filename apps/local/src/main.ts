@@ -1,0 +1,31 @@
+import { parseOptions } from './options.js';
+import { Stack } from './stack.js';
+
+const options = parseOptions(process.argv.slice(3));
+const stack = new Stack(options);
+let stopping: Promise<void> | undefined;
+
+/** Stops what was started; a signal that comes twice changes nothing, since stopping is bounded in time. */
+function stop(exitCode: number): void {
+  process.exitCode ??= exitCode;
+  stopping ??= stack.stop().then(() => process.exit());
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    stop(0);
+  });
+}
+stack.onExit((name) => {
+  if (stopping === undefined) process.stderr.write(`The ${name} has ended; everything is stopped.\n`);
+  stop(1);
+});
+
+try {
+  await stack.start();
+  if (stopping === undefined) process.stdout.write(stack.describe());
+} catch (error) {
+  if (stopping === undefined)
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  stop(1);
+}

@@ -1,0 +1,84 @@
+import { randomBytes } from 'node:crypto';
+import { relative, resolve } from 'node:path';
+import { styleText } from 'node:util';
+import { Child } from './child.js';
+import { type Options } from './options.js';
+
+const ROOT = resolve(import.meta.dirname, '../../../..');
+const SAMPLE = resolve(ROOT, 'loadtest/images/photo.jpg');
+
+/** The programs that make up Naru on one machine: the embedded object store, and the API in front of it. */
+export class Stack {
+  readonly #store: Child | undefined;
+  readonly #api: Child;
+  readonly #url: string;
+
+  constructor(private readonly options: Options) {
+    this.#url = `http://localhost:${options.port}`;
+    this.#store = options.store === undefined ? new Child('object store', 'object-store') : undefined;
+    this.#api = new Child('API', 'api');
+  }
+
+  onExit(listener: (name: string) => void): void {
+    for (const child of [this.#store, this.#api]) child?.onExit(listener);
+  }
+
+  /** Resolves when images can be uploaded. */
+  async start(): Promise<void> {
+    await this.#api.start({ ...(await this.#startStore()), ...this.#apiEnvironment() });
+  }
+
+  /** The API first: it may have uploads to finish, for which it needs the store. */
+  async stop(): Promise<void> {
+    await this.#api.stop();
+    await this.#store?.stop();
+  }
+
+  describe(): string {
+    const { data, store } = this.options;
+    const sample = relative(process.env['INIT_CWD'] ?? ROOT, SAMPLE);
+    const lines = [
+      `${styleText('bold', 'Naru is ready at')} ${styleText('cyan', this.#url)}`,
+      `  try it   curl -F "images=@${sample}" ${this.#url}/images`,
+      `  docs     ${this.#url}/docs`,
+      `  images   ${store ?? `${relative(ROOT, resolve(ROOT, data)) || '.'}/ (embedded object store)`}`,
+      ...(process.env['AUTH'] === 'api-key'
+        ? []
+        : ['  auth     none: anybody who reaches this port may upload']),
+      'Ctrl-C stops it.',
+    ];
+    return `${lines.join('\n')}\n`;
+  }
+
+  /** Starts the embedded store, if there is to be one, with a key that lives as long as it; returns how to reach the store. */
+  async #startStore(): Promise<NodeJS.ProcessEnv> {
+    const { data, store } = this.options;
+    if (this.#store === undefined) return { S3_BUCKET: 'naru', ...process.env, S3_ENDPOINT: store };
+    const credentials = {
+      S3_ACCESS_KEY_ID: 'naru',
+      S3_SECRET_ACCESS_KEY: randomBytes(24).toString('base64url'),
+      S3_REGION: 'local',
+    };
+    const { url } = await this.#store.start({
+      ...process.env,
+      ...credentials,
+      HOST: '127.0.0.1',
+      PORT: '0',
+      DATA_DIR: resolve(ROOT, data),
+    });
+    return { ...process.env, ...credentials, S3_BUCKET: 'naru', S3_ENDPOINT: url, S3_CREATE_BUCKET: 'true' };
+  }
+
+  #apiEnvironment(): NodeJS.ProcessEnv {
+    return {
+      PORT: String(this.options.port),
+      AUTH: process.env['AUTH'] ?? 'none',
+      PUBLIC_URL: process.env['PUBLIC_URL'] ?? this.#url,
+      LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'warn',
+      // No balancer has to notice first.
+      DRAIN_DELAY_MS: process.env['DRAIN_DELAY_MS'] ?? '0',
+      // Said in the README, once, is better than at every start.
+      AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+    };
+  }
+}

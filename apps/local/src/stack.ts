@@ -5,7 +5,7 @@ import { Child } from './child.js';
 import { type Options } from './options.js';
 
 const ROOT = resolve(import.meta.dirname, '../../../..');
-const SAMPLE = resolve(ROOT, 'loadtest/images/photo.jpg');
+const SAMPLE = resolve(ROOT, 'loadtest/images/hubble-900kB.jpg');
 
 /** The programs that make up Naru on one machine: the embedded object store, and the API in front of it. */
 export class Stack {

@@ -6,8 +6,11 @@ export class EnvError extends Error {
   override readonly name = 'EnvError';
 
   constructor(readonly problems: readonly string[]) {
-    const count = problems.length === 1 ? '1 environment variable is' : `${problems.length} environment variables are`;
-    super(`${count} wrong:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nSee .env.example for all of them.`);
+    const count =
+      problems.length === 1 ? '1 environment variable is' : `${problems.length} environment variables are`;
+    super(
+      `${count} wrong:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nSee .env.example for all of them.`,
+    );
   }
 }
 
@@ -46,7 +49,9 @@ function readSecret(name: string, source: Source): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim();
   } catch (error) {
-    throw new Error(`${name}_FILE holds "${path}", which can't be read (${(error as NodeJS.ErrnoException).code ?? 'error'})`);
+    throw new Error(
+      `${name}_FILE holds "${path}", which can't be read (${(error as NodeJS.ErrnoException).code ?? 'error'})`,
+    );
   }
 }
 
@@ -97,6 +102,11 @@ export function secret<Schema extends z.ZodType>(schema: Schema): Schema {
 export function list<Item extends z.ZodType<unknown, string>>(item: Item) {
   return z
     .string()
-    .transform((value) => value.split(',').map((part) => part.trim()).filter(Boolean))
+    .transform((value) =>
+      value
+        .split(',')
+        .map((part) => part.trim())
+        .filter(Boolean),
+    )
     .pipe(z.array(item));
 }

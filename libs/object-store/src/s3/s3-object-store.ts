@@ -135,7 +135,10 @@ export class S3ObjectStore extends ObjectStore {
   ): Promise<{ head: ObjectHead; body: Readable }> {
     try {
       const output = await this.#client.send(
-        new GetObjectCommand({ ...this.#at(key), ...(range && { Range: `bytes=${range.start}-${range.end}` }) }),
+        new GetObjectCommand({
+          ...this.#at(key),
+          ...(range && { Range: `bytes=${range.start}-${range.end}` }),
+        }),
         { abortSignal: signal },
       );
       return { head: toHead(key, output), body: output.Body as Readable };
@@ -272,7 +275,9 @@ export class S3ObjectStore extends ObjectStore {
       );
       for (const { Key, UploadId } of Uploads) {
         if (Key !== key) continue;
-        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#at(key), UploadId }), { abortSignal });
+        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#at(key), UploadId }), {
+          abortSignal,
+        });
       }
     } catch {
       // As above: left to the sweeper.
@@ -281,7 +286,9 @@ export class S3ObjectStore extends ObjectStore {
 
   async #createBucket(signal: AbortSignal): Promise<void> {
     try {
-      await this.#client.send(new CreateBucketCommand({ Bucket: this.#options.bucket }), { abortSignal: signal });
+      await this.#client.send(new CreateBucketCommand({ Bucket: this.#options.bucket }), {
+        abortSignal: signal,
+      });
     } catch (error) {
       // Another replica was first.
       if (error instanceof S3ServiceException && error.name.startsWith('BucketAlready')) return;

@@ -1,0 +1,147 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { RequestBody } from './body/request-body.js';
+import { sendEmpty, sendXml } from './http/answer.js';
+import { S3Request } from './http/s3-request.js';
+import { route } from './operations/route.js';
+import { S3Error } from './s3-error.js';
+import { verifySignature, type Credentials } from './signature/signature.js';
+import { DataDirectory } from './storage/data-directory.js';
+import { Uploads } from './storage/uploads.js';
+
+export interface ObjectStoreServerOptions {
+  /** Made if it is not there. One store at a time may use it. */
+  readonly dataDir: string;
+  /** Default 127.0.0.1: this is for one machine. */
+  readonly host?: string | undefined;
+  /** Default 0: any free port. */
+  readonly port?: number | undefined;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  /** Default us-east-1. Requests have to be signed for it. */
+  readonly region?: string | undefined;
+}
+
+export interface ObjectStoreServer {
+  /** The endpoint for a client, e.g. `http://127.0.0.1:9000`. */
+  readonly url: string;
+  readonly port: number;
+  /** Ends every connection at once; resolves when what was unfinished is cleared away. */
+  close(): Promise<void>;
+}
+
+/** Clients keep connections; one that is closed just as it is used again fails a request for nothing. */
+const KEEP_ALIVE_MS = 10 * 60 * 1000;
+/** For a whole request: a client that hangs in mid-body does not hold its file for ever. */
+const REQUEST_MS = 10 * 60 * 1000;
+
+/**
+ * Serves the subset of S3's REST interface that Naru uses, path-style, from a local directory.
+ * Rejects with the error of `listen`, such as EADDRINUSE, or of the directory.
+ */
+export async function startObjectStore(options: ObjectStoreServerOptions): Promise<ObjectStoreServer> {
+  const { host = '127.0.0.1', port = 0 } = options;
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: REQUEST_MS });
+  // Listen first: whoever finds the port taken must not clear away what the other store is writing.
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen(port, host, resolve);
+  });
+  const running = new Set<Promise<void>>();
+  try {
+    const store = new Store(options, await DataDirectory.open(options.dataDir));
+    const serve = (message: IncomingMessage, response: ServerResponse, awaits100 = false) => {
+      const exchange = store.serve(message, response, awaits100).finally(() => running.delete(exchange));
+      running.add(exchange);
+    };
+    server.on('request', serve);
+    server.on('checkContinue', (message, response) => {
+      serve(message, response, true);
+    });
+  } catch (error) {
+    server.close();
+    throw error;
+  }
+  const address = server.address() as AddressInfo;
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`,
+    port: address.port,
+    close: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+      await Promise.all(running);
+    },
+  };
+}
+
+class Store {
+  private readonly credentials: Credentials;
+  private readonly uploads: Uploads;
+
+  constructor(
+    options: ObjectStoreServerOptions,
+    private readonly directory: DataDirectory,
+  ) {
+    this.uploads = new Uploads(directory);
+    this.credentials = {
+      accessKeyId: options.accessKeyId,
+      secretAccessKey: options.secretAccessKey,
+      region: options.region ?? 'us-east-1',
+    };
+  }
+
+  /** Never rejects. */
+  async serve(message: IncomingMessage, response: ServerResponse, awaits100: boolean): Promise<void> {
+    const gone = new AbortController();
+    response.once('close', () => {
+      gone.abort();
+    });
+    let waiting = awaits100;
+    const begin = () => {
+      if (waiting) response.writeContinue();
+      waiting = false;
+    };
+    try {
+      const request = new S3Request(message);
+      response.setHeader('x-amz-request-id', request.id);
+      const signature = await verifySignature(request, this.credentials);
+      await route(request)({
+        request,
+        response,
+        bucket: request.bucket ?? '',
+        key: request.key ?? '',
+        body: new RequestBody(request, signature, begin),
+        directory: this.directory,
+        uploads: this.uploads,
+        region: this.credentials.region,
+        signal: gone.signal,
+      });
+    } catch (error) {
+      if (response.headersSent || response.destroyed) response.destroy();
+      // What follows on this connection could be the body or the next request: nobody can tell.
+      else sendError(message, response, error, waiting ? { connection: 'close' } : {});
+    }
+  }
+}
+
+function sendError(
+  message: IncomingMessage,
+  response: ServerResponse,
+  thrown: unknown,
+  connection: Readonly<Record<string, string>>,
+): void {
+  const error = thrown instanceof S3Error ? thrown : new S3Error('InternalError');
+  if (error !== thrown) console.error('object store:', thrown);
+  const headers = { ...error.headers, ...connection };
+  if (message.method === 'HEAD') {
+    sendEmpty(response, error.status, headers);
+    return;
+  }
+  const requestId = String(response.getHeader('x-amz-request-id') ?? '');
+  sendXml(
+    response,
+    'Error',
+    { Code: error.code, Message: error.message, Resource: message.url?.split('?')[0], RequestId: requestId },
+    { status: error.status, headers },
+  );
+}

@@ -1,0 +1,162 @@
+import { isAmzHeader, type S3Request } from '../http/s3-request.js';
+import { S3Error } from '../s3-error.js';
+import { createBucket, deleteBucket, getBucketLocation, headBucket, listBuckets } from './buckets.js';
+import type { Exchange } from './exchange.js';
+import { listObjects, listObjectsV2 } from './listing.js';
+import {
+  abortMultipartUpload,
+  completeMultipartUpload,
+  createMultipartUpload,
+  listMultipartUploads,
+  listParts,
+  uploadPart,
+} from './multipart.js';
+import { copyObject, deleteObject, deleteObjects, putObject } from './objects.js';
+import { getObject, headObject } from './reads.js';
+
+export type Operation = (exchange: Exchange) => Promise<void> | void;
+
+interface Route {
+  readonly on: 'service' | 'bucket' | 'object';
+  readonly method: string;
+  readonly run: Operation;
+  /** Parameters, or headers, that make the request this one. */
+  readonly marks?: readonly string[];
+  /** Further parameters it understands. */
+  readonly parameters?: readonly string[];
+  /** Further `x-amz-` and conditional headers it understands; a name that ends in `-` stands for all that start so. */
+  readonly headers?: readonly string[];
+}
+
+const PAGE = ['prefix', 'delimiter', 'max-keys', 'encoding-type'];
+const CONDITIONS = ['if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since', 'if-range'];
+const BODY = [
+  'x-amz-checksum-',
+  'x-amz-decoded-content-length',
+  'x-amz-sdk-checksum-algorithm',
+  'x-amz-trailer',
+];
+const READ = {
+  parameters: [
+    'response-cache-control',
+    'response-content-disposition',
+    'response-content-encoding',
+    'response-content-language',
+    'response-content-type',
+    'response-expires',
+  ],
+  headers: [...CONDITIONS, 'x-amz-checksum-mode'],
+};
+
+// Those with more marks come first.
+const ROUTES: readonly Route[] = [
+  { on: 'service', method: 'GET', run: listBuckets },
+
+  { on: 'bucket', method: 'PUT', run: createBucket, headers: BODY },
+  { on: 'bucket', method: 'HEAD', run: headBucket },
+  { on: 'bucket', method: 'DELETE', run: deleteBucket },
+  { on: 'bucket', method: 'GET', marks: ['location'], run: getBucketLocation },
+  {
+    on: 'bucket',
+    method: 'GET',
+    marks: ['uploads'],
+    parameters: ['prefix', 'key-marker', 'upload-id-marker', 'max-uploads', 'encoding-type'],
+    run: listMultipartUploads,
+  },
+  {
+    on: 'bucket',
+    method: 'GET',
+    marks: ['list-type'],
+    parameters: [...PAGE, 'continuation-token', 'start-after', 'fetch-owner'],
+    run: listObjectsV2,
+  },
+  { on: 'bucket', method: 'GET', parameters: [...PAGE, 'marker'], run: listObjects },
+  { on: 'bucket', method: 'POST', marks: ['delete'], headers: BODY, run: deleteObjects },
+
+  {
+    on: 'object',
+    method: 'PUT',
+    marks: ['partNumber', 'uploadId'],
+    headers: BODY,
+    run: uploadPart,
+  },
+  {
+    on: 'object',
+    method: 'PUT',
+    marks: ['x-amz-copy-source'],
+    headers: ['x-amz-metadata-directive', 'x-amz-meta-'],
+    run: copyObject,
+  },
+  { on: 'object', method: 'PUT', headers: [...BODY, 'if-none-match', 'x-amz-meta-'], run: putObject },
+  {
+    on: 'object',
+    method: 'GET',
+    marks: ['uploadId'],
+    parameters: ['max-parts', 'part-number-marker'],
+    run: listParts,
+  },
+  { on: 'object', method: 'GET', ...READ, run: getObject },
+  { on: 'object', method: 'HEAD', ...READ, run: headObject },
+  { on: 'object', method: 'DELETE', marks: ['uploadId'], run: abortMultipartUpload },
+  { on: 'object', method: 'DELETE', run: deleteObject },
+  {
+    on: 'object',
+    method: 'POST',
+    marks: ['uploads'],
+    headers: ['x-amz-checksum-algorithm', 'x-amz-checksum-type', 'x-amz-meta-'],
+    run: createMultipartUpload,
+  },
+  {
+    on: 'object',
+    method: 'POST',
+    marks: ['uploadId'],
+    headers: [...BODY, 'if-none-match'],
+    run: completeMultipartUpload,
+  },
+];
+
+const ALWAYS = {
+  // The SDK names the operation in x-id.
+  parameters: ['x-id'],
+  headers: [
+    'x-amz-algorithm',
+    'x-amz-content-sha256',
+    'x-amz-credential',
+    'x-amz-date',
+    'x-amz-expires',
+    'x-amz-signature',
+    'x-amz-signedheaders',
+    'x-amz-user-agent',
+  ],
+};
+
+/**
+ * What the request asks for. Throws MethodNotAllowed, and NotImplemented for a sub-resource, a
+ * parameter or a header that asks for something this store does not do: an encryption, a lock or an
+ * access list that is quietly passed over would be a wrong success.
+ */
+export function route(request: S3Request): Operation {
+  const on = request.key !== undefined ? 'object' : request.bucket !== undefined ? 'bucket' : 'service';
+  const has = (mark: string) => request.query.has(mark) || request.header(mark) !== undefined;
+  const found = ROUTES.find(
+    (candidate) =>
+      candidate.on === on && candidate.method === request.method && (candidate.marks ?? []).every(has),
+  );
+  if (!found) {
+    throw new S3Error(request.query.size > 0 ? 'NotImplemented' : 'MethodNotAllowed');
+  }
+  const parameters = [...(found.marks ?? []), ...(found.parameters ?? []), ...ALWAYS.parameters];
+  for (const name of request.query.keys()) {
+    if (!parameters.includes(name) && !isAmzHeader(name)) {
+      throw new S3Error('NotImplemented', `This store does not know the parameter ${name} here.`);
+    }
+  }
+  const headers = [...(found.marks ?? []), ...(found.headers ?? []), ...ALWAYS.headers];
+  for (const name of request.headerNames()) {
+    if (!isAmzHeader(name) && !CONDITIONS.includes(name)) continue;
+    if (!headers.some((known) => name === known || (known.endsWith('-') && name.startsWith(known)))) {
+      throw new S3Error('NotImplemented', `This store does not know the header ${name} here.`);
+    }
+  }
+  return found.run;
+}

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { type ByteRange, type ObjectHead, ObjectStore } from '#object-store';
 import { Config } from '../config.js';
 import { Problem } from '../problem/problem.js';
+import { parseByteRange } from './byte-range.js';
 import {
   idOf,
   type Image,
@@ -113,8 +114,7 @@ function setHead(response: Response, head: ObjectHead): void {
 }
 
 /**
- * The one range that is asked for, with the status and Content-Range of its answer set. Several ranges, or
- * a malformed one, are answered with the whole image, as RFC 9110, section 14.2, allows.
+ * The range that is asked for, with the status and Content-Range of its answer set.
  *
  * @throws Problem RANGE_NOT_SATISFIABLE when it lies outside the image.
  */
@@ -123,16 +123,15 @@ function readRange(request: Request, response: Response, head: ObjectHead): Byte
   if (ifRange !== undefined && ifRange !== head.etag && Date.parse(ifRange) !== head.lastModified.getTime()) {
     return undefined;
   }
-  const ranges = request.range(head.bytes);
-  if (ranges === -1) {
+  const range = parseByteRange(request.get('range') ?? '', head.bytes);
+  if (range === undefined) return undefined;
+  if (range === 'unsatisfiable') {
     response.set('Content-Range', `bytes */${head.bytes}`);
     throw new Problem(
       'RANGE_NOT_SATISFIABLE',
       `The image has ${head.bytes} bytes, the first of which is byte 0.`,
     );
   }
-  if (!Array.isArray(ranges) || ranges.type !== 'bytes' || ranges.length !== 1) return undefined;
-  const [range] = ranges;
-  if (range) response.status(206).set('Content-Range', `bytes ${range.start}-${range.end}/${head.bytes}`);
+  response.status(206).set('Content-Range', `bytes ${range.start}-${range.end}/${head.bytes}`);
   return range;
 }

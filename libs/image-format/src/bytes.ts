@@ -3,6 +3,9 @@ import { ImageError } from './image.js';
 /** A walker reads like its format's specification; a bare `yield` in it waits for the next chunk. */
 export type Walk<Result = void> = Generator<undefined, Result, undefined>;
 
+const NOTHING = Buffer.alloc(0);
+const NEAR = 8;
+
 /**
  * The bytes of a stream in order, each chunk seen once. Every read follows
  * `while (bytes.lacks(n)) yield;` and costs no allocation but what it returns. Skipping never waits
@@ -10,20 +13,15 @@ export type Walk<Result = void> = Generator<undefined, Result, undefined>;
  * hundred) of a read that straddles two of them.
  */
 export class ByteReader {
-  private chunk: Buffer = Buffer.alloc(0);
+  private chunk: Buffer = NOTHING;
   /** Where reading goes on in the chunk; past its end when bytes to come are already skipped. */
-  private at = 0;
+  private offset = 0;
   /** The stream's offset of the chunk's first byte. */
   private start = 0;
   private ended = false;
 
   get position(): number {
-    return this.start + this.at;
-  }
-
-  /** Nothing is at hand. */
-  get isEmpty(): boolean {
-    return this.at >= this.chunk.length;
+    return this.start + this.offset;
   }
 
   /** Nothing more will come. */
@@ -31,12 +29,17 @@ export class ByteReader {
     return this.ended;
   }
 
-  feed(next: Uint8Array): void {
-    const chunk = Buffer.from(next.buffer, next.byteOffset, next.byteLength);
-    const unread = this.chunk.subarray(this.at);
+  feed(chunk: Uint8Array): void {
+    const next = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    this.chunk = this.chunk.length === 0 ? next : Buffer.concat([this.chunk, next]);
+  }
+
+  /** Lets go of the chunk, which is its owner's again, and keeps a copy of what was not read. */
+  release(): void {
+    const unread = this.offset < this.chunk.length ? Buffer.from(this.chunk.subarray(this.offset)) : NOTHING;
     this.start += this.chunk.length - unread.length;
-    this.at = Math.max(0, this.at - this.chunk.length);
-    this.chunk = unread.length === 0 ? chunk : Buffer.concat([unread, chunk]);
+    this.offset = Math.max(0, this.offset - this.chunk.length);
+    this.chunk = unread;
   }
 
   end(): void {
@@ -45,9 +48,18 @@ export class ByteReader {
 
   /** Whether fewer than `n` bytes are at hand; throws when no more will come. */
   lacks(n: number): boolean {
-    if (this.at + n <= this.chunk.length) return false;
-    if (!this.ended) return true;
-    throw new ImageError(
+    if (this.has(n)) return false;
+    if (this.ended) throw this.cutOff();
+    return true;
+  }
+
+  /** Whether `n` bytes are at hand. */
+  has(n: number): boolean {
+    return this.offset + n <= this.chunk.length;
+  }
+
+  cutOff(): ImageError {
+    return new ImageError(
       'CORRUPT_IMAGE',
       `The image is cut off: it ends after ${this.start + this.chunk.length} bytes, before it is complete. ` +
         'Send the whole file.',
@@ -55,18 +67,23 @@ export class ByteReader {
   }
 
   u8(): number {
-    return this.chunk.readUInt8(this.at++);
+    return this.chunk.readUInt8(this.offset++);
   }
 
   /** Big-endian, as every format but RIFF, GIF and half of TIFF has it. */
   u16(): number {
-    this.at += 2;
-    return this.chunk.readUInt16BE(this.at - 2);
+    this.offset += 2;
+    return this.chunk.readUInt16BE(this.offset - 2);
   }
 
   u32(): number {
-    this.at += 4;
-    return this.chunk.readUInt32BE(this.at - 4);
+    this.offset += 4;
+    return this.chunk.readUInt32BE(this.offset - 4);
+  }
+
+  u32le(): number {
+    this.offset += 4;
+    return this.chunk.readUInt32LE(this.offset - 4);
   }
 
   /** An unsigned integer of 0, 1, 2, 4 or 8 bytes; past 2^53 it is inexact, and larger than any file. */
@@ -75,39 +92,63 @@ export class ByteReader {
     return n === 0 ? 0 : this.take(n).readUIntBE(0, n);
   }
 
-  ascii(n: number): string {
-    return this.take(n).toString('latin1');
+  /** The four characters by which most formats name their pieces. */
+  name(): string {
+    return String.fromCharCode(this.u8(), this.u8(), this.u8(), this.u8());
   }
 
   /** A view, good until the next `yield`. */
   take(n: number): Buffer {
     const bytes = this.peek(n);
-    this.at += n;
+    this.offset += n;
     return bytes;
   }
 
   peek(n: number): Buffer {
-    return this.chunk.subarray(this.at, this.at + n);
+    return this.chunk.subarray(this.offset, this.offset + n);
   }
 
   skip(n: number): void {
-    this.at += n;
+    this.offset += n;
   }
 
   skipTo(position: number): void {
-    this.at = position - this.start;
+    this.offset = position - this.start;
   }
 
   /** Moves past all that is at hand. */
   skipAll(): void {
-    this.at = Math.max(this.at, this.chunk.length);
+    this.offset = Math.max(this.offset, this.chunk.length);
   }
 
-  /** Moves to the next byte of this value at hand and answers whether there is one; else past them all. */
-  seek(value: number): boolean {
-    const found = this.chunk.indexOf(value, this.at);
-    if (found < 0) this.skipAll();
-    else this.at = found;
-    return found >= 0;
+  /** The byte `ahead` of the next one, when it is at hand. */
+  at(ahead: number): number | undefined {
+    return this.chunk[this.offset + ahead];
+  }
+
+  /**
+   * Moves past the next pair at hand of `first` and a byte that fits, and answers that byte. Without one
+   * it moves past everything but a last `first`, whose other half is still to come.
+   */
+  seekPair(first: number, fits: (second: number) => boolean): number | undefined {
+    const { chunk } = this;
+    const last = chunk.length - 1;
+    let at = this.offset;
+    for (;;) {
+      // A native search is the fastest by far, but each call is dear: hits that are near are found here.
+      const near = at + NEAR < last ? at + NEAR : last;
+      while (at < near && chunk[at] !== first) at++;
+      if (at >= near) {
+        at = chunk.indexOf(first, at);
+        if (at < 0 || at === last) break;
+      }
+      const second = chunk.readUInt8(++at);
+      if (fits(second)) {
+        this.offset = at + 1;
+        return second;
+      }
+    }
+    this.offset = Math.max(this.offset, at < 0 ? chunk.length : at);
+    return undefined;
   }
 }

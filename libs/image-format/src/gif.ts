@@ -11,7 +11,7 @@ const TRAILER = 0x3b;
  */
 export function* walkGif(bytes: ByteReader, image: Findings): Walk {
   while (bytes.lacks(6)) yield;
-  if (!/^GIF8[79]a$/.test(bytes.ascii(6))) throw image.unknown();
+  if (!/^GIF8[79]a$/.test(bytes.take(6).toString('latin1'))) throw image.unknown();
   image.is('image/gif');
 
   while (bytes.lacks(7)) yield;

@@ -18,7 +18,7 @@ export class ImageInspector {
   private readonly image: Findings;
   private readonly walk: Walk;
   private isWhole = false;
-  private failure: unknown;
+  private failure: Error | undefined;
 
   constructor(limits: ImageLimits) {
     this.image = new Findings(limits);
@@ -27,14 +27,15 @@ export class ImageInspector {
 
   /** Throws an ImageError as soon as it is certain, and again whenever it is asked after that. */
   push(chunk: Uint8Array): void {
+    if (this.failure) throw this.failure;
     this.bytes.feed(chunk);
     this.advance();
   }
 
   /**
-   * What the header told so far; `finish` has the last word. The two differ only where an
-   * orientation follows the pixels (WebP, where that is the rule, and PNG): then width and height
-   * may change places.
+   * What the header told so far; `finish` has the last word. The two differ only for a WebP whose EXIF
+   * says that it was taken sideways: EXIF comes after the pixels there, and makes width and height
+   * change places.
    */
   get info(): ImageInfo | undefined {
     return this.image.info;
@@ -42,23 +43,25 @@ export class ImageInspector {
 
   /** Throws an ImageError when the image is cut off. */
   finish(): ImageInfo {
-    if (!this.failure && this.image.type === undefined) throw this.image.unknown();
+    if (this.failure) throw this.failure;
+    if (!this.image.type) throw this.image.unknown();
     this.bytes.end();
     this.advance();
+    // Throws when what was stepped over never came.
     this.bytes.lacks(0);
     if (!this.image.info) throw corrupt('it does not say how many pixels it has');
     return this.image.info;
   }
 
   private advance(): void {
-    if (this.failure) throw this.failure as Error;
     try {
       if (!this.isWhole) this.isWhole = this.walk.next().done === true;
     } catch (error) {
-      this.failure = error;
+      this.failure = error as Error;
       throw error;
     }
     if (this.isWhole) this.bytes.skipAll();
+    this.bytes.release();
   }
 }
 

@@ -30,28 +30,38 @@ type Property =
 export function* walkIsobmff(bytes: ByteReader, image: Findings): Walk {
   while (bytes.lacks(8)) yield;
   const ftypBytes = bytes.u32();
-  if (bytes.ascii(4) !== 'ftyp' || ftypBytes < 16) throw image.unknown();
+  if (bytes.name() !== 'ftyp' || ftypBytes < 16) throw image.unknown();
   const type = yield* readType(bytes, ftypBytes);
   if (!type) throw image.unknown();
   image.is(type);
 
   let itemsEnd: number | undefined;
+  let track: Track | undefined;
+  let hasData = false;
   const boxes = new Boxes(bytes, Infinity);
   let box;
   while ((box = yield* boxes.next())) {
     if (box.type === 'meta' && itemsEnd === undefined) {
       itemsEnd = yield* walkMeta(bytes, box.end, image);
-    } else if (box.type === 'moov' && itemsEnd === undefined) {
-      yield* walkMovie(bytes, box.end, image);
+    } else if (box.type === 'moov') {
+      track ??= yield* walkMovie(bytes, box.end, image);
+    } else if (box.type === 'mdat') {
+      hasData = true;
     }
   }
-  bytes.skipTo(Math.max(bytes.position, itemsEnd ?? 0));
+  if (itemsEnd !== undefined) {
+    bytes.skipTo(Math.max(bytes.position, itemsEnd));
+  } else if (track && hasData) {
+    image.shows(track.width, track.height, track.orientation);
+  } else {
+    throw bytes.cutOff();
+  }
 }
 
 /** `ftyp` (14496-12, 4.3): the brand the file is written for, then those it fits as well. */
 function* readType(bytes: ByteReader, end: number): Walk<ImageType | undefined> {
   while (bytes.lacks(8)) yield;
-  const major = bytes.ascii(4);
+  const major = bytes.name();
   bytes.skip(4);
   if (HEIC.includes(major)) {
     bytes.skipTo(end);
@@ -60,7 +70,7 @@ function* readType(bytes: ByteReader, end: number): Walk<ImageType | undefined> 
   let [isAvif, isHeic, isHeif] = [AVIF.includes(major), false, HEIF.includes(major)];
   while (bytes.position + 4 <= end) {
     while (bytes.lacks(4)) yield;
-    const brand = bytes.ascii(4);
+    const brand = bytes.name();
     isAvif ||= AVIF.includes(brand);
     isHeic ||= HEIC.includes(brand);
     isHeif ||= HEIF.includes(brand);
@@ -91,13 +101,12 @@ class Boxes {
     }
     const start = bytes.position;
     if (end - start < 8) return undefined;
-    while (end === Infinity && bytes.isEmpty) {
+    while (end === Infinity ? !bytes.has(8) : bytes.lacks(8)) {
       if (bytes.isOver) return undefined;
       yield;
     }
-    while (bytes.lacks(8)) yield;
     let length = bytes.u32();
-    const type = bytes.ascii(4);
+    const type = bytes.name();
     if (length === 1) {
       while (bytes.lacks(8)) yield;
       length = bytes.uint(8);
@@ -267,8 +276,14 @@ function* readExtents(bytes: ByteReader, end: number): Walk<Extents> {
   return extents;
 }
 
-/** `tkhd` (14496-12, 8.3.2): the size in 16.16 fixed point, after a matrix that may turn it. */
-function* walkMovie(bytes: ByteReader, end: number, image: Findings): Walk {
+interface Track {
+  readonly width: number;
+  readonly height: number;
+  readonly orientation: number;
+}
+
+/** The first track that has a size, in `tkhd` (14496-12, 8.3.2): 16.16 fixed point, and a matrix that may turn it. */
+function* walkMovie(bytes: ByteReader, end: number, image: Findings): Walk<Track | undefined> {
   const tracks = new Boxes(bytes, end);
   let track;
   while ((track = yield* tracks.next())) {
@@ -276,7 +291,7 @@ function* walkMovie(bytes: ByteReader, end: number, image: Findings): Walk {
     const boxes = new Boxes(bytes, track.end);
     let box;
     while ((box = yield* boxes.next())) {
-      if (box.type !== 'tkhd' || image.info) continue;
+      if (box.type !== 'tkhd') continue;
       while (bytes.lacks(1)) yield;
       bytes.skip(bytes.u8() === 0 ? 39 : 51);
       while (bytes.lacks(44)) yield;
@@ -284,8 +299,10 @@ function* walkMovie(bytes: ByteReader, end: number, image: Findings): Walk {
       const isTurned = matrix.readInt32BE(0) === 0 && matrix.readInt32BE(4) !== 0;
       const width = bytes.u32() >>> 16;
       const height = bytes.u32() >>> 16;
-      // A track of sound has no size.
-      if (width > 0 && height > 0) image.shows(width, height, isTurned ? 6 : 1);
+      if (width === 0 || height === 0) continue;
+      image.measures(width, height);
+      return { width, height, orientation: isTurned ? 6 : 1 };
     }
   }
+  return undefined;
 }

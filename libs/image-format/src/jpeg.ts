@@ -11,8 +11,11 @@ const APP1 = 0xe1;
 /** A frame's header: C0 to CF, but for DHT (C4), JPG (C8) and DAC (CC). */
 const isSof = (marker: number) =>
   marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
-/** A restart marker (D0 to D7) stands inside entropy-coded data and carries nothing. */
-const isRestart = (marker: number) => (marker & 0xf8) === 0xd0;
+/**
+ * What may follow a 0xFF without being a marker that matters: a stuffed zero, a fill byte (B.1.1.2),
+ * a restart (D0 to D7, inside entropy-coded data), and the codes below C0, which no file carries.
+ */
+const isMarker = (code: number) => code >= 0xc0 && code !== 0xff && (code & 0xf8) !== 0xd0;
 
 /**
  * ITU T.81, annex B: segments, each with its length, and after each SOS entropy-coded data, which
@@ -22,14 +25,14 @@ const isRestart = (marker: number) => (marker & 0xf8) === 0xd0;
  */
 export function* walkJpeg(bytes: ByteReader, image: Findings): Walk {
   while (bytes.lacks(3)) yield;
-  if (bytes.u16() !== 0xffd8 || bytes.peek(1)[0] !== 0xff) throw image.unknown();
+  if (bytes.u16() !== 0xffd8 || bytes.at(0) !== 0xff) throw image.unknown();
   image.is('image/jpeg');
 
   let frame: { width: number; height: number } | undefined;
   let orientation: number | undefined;
   let scanned = false;
   for (;;) {
-    const marker = nextMarker(bytes);
+    const marker = bytes.seekPair(0xff, isMarker);
     if (marker === undefined) {
       while (bytes.lacks(2)) yield;
       continue;
@@ -66,19 +69,4 @@ export function* walkJpeg(bytes: ByteReader, image: Findings): Walk {
     bytes.skipTo(end);
   }
   if (!scanned) throw corrupt('it ends before its JPEG data begins');
-}
-
-/**
- * Moves past the next marker at hand and answers it. Without one it moves to the end of what is at
- * hand, except for a last 0xFF, whose other half is still to come. Passes by stuffed zeros,
- * restarts, fill bytes (B.1.1.2) and the codes below C0, which no file carries.
- */
-function nextMarker(bytes: ByteReader): number | undefined {
-  while (bytes.seek(0xff)) {
-    const code = bytes.peek(2)[1];
-    if (code === undefined) return undefined;
-    bytes.skip(code === 0xff ? 1 : 2);
-    if (code >= 0xc0 && code !== 0xff && !isRestart(code)) return code;
-  }
-  return undefined;
 }

@@ -7,16 +7,15 @@ const SIGNATURE = '\x89PNG\r\n\x1a\n';
 /**
  * PNG, third edition (W3C), section 5: a signature, then chunks of length, type, data and CRC, from
  * IHDR to IEND. Chunks are stepped over by length and their CRCs left to decoders. APNG's frames lie
- * inside IHDR's canvas. eXIf mostly comes before IDAT; when it comes after, the size turns late.
+ * inside IHDR's canvas. eXIf counts when it comes before IDAT, as decoders have it.
  */
 export function* walkPng(bytes: ByteReader, image: Findings): Walk {
   while (bytes.lacks(8)) yield;
-  if (bytes.ascii(8) !== SIGNATURE) throw image.unknown();
+  if (bytes.take(8).toString('latin1') !== SIGNATURE) throw image.unknown();
   image.is('image/png');
 
   while (bytes.lacks(16)) yield;
-  if (bytes.u32() !== 13 || bytes.ascii(4) !== 'IHDR')
-    throw corrupt('its PNG header is not where it belongs');
+  if (bytes.u32() !== 13 || bytes.name() !== 'IHDR') throw corrupt('its PNG header is not where it belongs');
   const width = bytes.u32();
   const height = bytes.u32();
   image.measures(width, height);
@@ -27,7 +26,7 @@ export function* walkPng(bytes: ByteReader, image: Findings): Walk {
   for (;;) {
     while (bytes.lacks(8)) yield;
     const length = bytes.u32();
-    const type = bytes.ascii(4);
+    const type = bytes.name();
     if (length > 0x7fff_ffff || !/^[A-Za-z]{4}$/.test(type))
       throw corrupt('a PNG chunk header makes no sense');
     const end = bytes.position + length + 4;
@@ -38,9 +37,8 @@ export function* walkPng(bytes: ByteReader, image: Findings): Walk {
     if (type === 'IDAT' && !hasData) {
       hasData = true;
       image.shows(width, height, orientation);
-    } else if (type === 'eXIf' && orientation === undefined) {
+    } else if (type === 'eXIf' && !hasData && orientation === undefined) {
       orientation = yield* readOrientation(bytes, end - 4);
-      if (hasData) image.shows(width, height, orientation);
     } else if (type === 'IHDR') {
       throw corrupt('it has a second PNG header');
     }

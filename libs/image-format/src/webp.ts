@@ -22,8 +22,8 @@ export function* walkWebp(bytes: ByteReader, image: Findings): Walk {
   let hasFrame = false;
   while (bytes.position + 8 <= riffEnd) {
     while (bytes.lacks(8)) yield;
-    const type = bytes.ascii(4);
-    const length = bytes.take(4).readUInt32LE();
+    const type = bytes.name();
+    const length = bytes.u32le();
     const end = bytes.position + length;
     if (end > riffEnd) throw corrupt('a WebP chunk is longer than the file says it is');
 
@@ -35,7 +35,7 @@ export function* walkWebp(bytes: ByteReader, image: Findings): Walk {
       image.measures(width, height);
       if (!canvas) {
         canvas = { width, height };
-        mayTurn = type === 'VP8X' && ((bytes.peek(1)[0] ?? 0) & HAS_EXIF) !== 0;
+        mayTurn = type === 'VP8X' && ((bytes.at(0) ?? 0) & HAS_EXIF) !== 0;
         image.shows(width, height);
       }
       hasFrame ||= type !== 'VP8X';

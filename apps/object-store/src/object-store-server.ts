@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { RequestBody } from './body/request-body.js';
@@ -43,22 +45,29 @@ export async function startObjectStore(options: ObjectStoreServerOptions): Promi
   const { host = '127.0.0.1', port = 0 } = options;
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: REQUEST_MS });
   // Listen first: whoever finds the port taken must not clear away what the other store is writing.
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject).listen(port, host, resolve);
+  const opening = once(server.listen(port, host), 'listening').then(
+    async () => new Store(options, await DataDirectory.open(options.dataDir)),
+  );
+  const running = new Set<Promise<unknown>>();
+  const serve = (message: IncomingMessage, response: ServerResponse, awaits100: boolean) => {
+    const exchange = opening
+      .then((store) => store.serve(message, response, awaits100))
+      // The store could not be opened.
+      .catch(() => response.destroy())
+      .finally(() => running.delete(exchange));
+    running.add(exchange);
+  };
+  server.on('request', (message, response) => {
+    serve(message, response, false);
   });
-  const running = new Set<Promise<void>>();
+  server.on('checkContinue', (message, response) => {
+    serve(message, response, true);
+  });
   try {
-    const store = new Store(options, await DataDirectory.open(options.dataDir));
-    const serve = (message: IncomingMessage, response: ServerResponse, awaits100 = false) => {
-      const exchange = store.serve(message, response, awaits100).finally(() => running.delete(exchange));
-      running.add(exchange);
-    };
-    server.on('request', serve);
-    server.on('checkContinue', (message, response) => {
-      serve(message, response, true);
-    });
+    await opening;
   } catch (error) {
     server.close();
+    server.closeAllConnections();
     throw error;
   }
   const address = server.address() as AddressInfo;
@@ -94,7 +103,7 @@ class Store {
   async serve(message: IncomingMessage, response: ServerResponse, awaits100: boolean): Promise<void> {
     const gone = new AbortController();
     response.once('close', () => {
-      gone.abort();
+      if (!response.writableFinished) gone.abort();
     });
     let waiting = awaits100;
     const begin = () => {
@@ -102,8 +111,8 @@ class Store {
       waiting = false;
     };
     try {
+      response.setHeader('x-amz-request-id', randomBytes(8).toString('hex').toUpperCase());
       const request = new S3Request(message);
-      response.setHeader('x-amz-request-id', request.id);
       const signature = await verifySignature(request, this.credentials);
       await route(request)({
         request,
@@ -117,9 +126,11 @@ class Store {
         signal: gone.signal,
       });
     } catch (error) {
-      if (response.headersSent || response.destroyed) response.destroy();
+      if (response.headersSent || message.errored || gone.signal.aborted) response.destroy();
       // What follows on this connection could be the body or the next request: nobody can tell.
       else sendError(message, response, error, waiting ? { connection: 'close' } : {});
+      // Else what is left of the body would stand before the next request of the connection.
+      message.resume();
     }
   }
 }

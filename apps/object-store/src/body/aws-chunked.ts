@@ -26,6 +26,18 @@ export async function* decodeAwsChunked(
   trailers: Map<string, string>,
 ): AsyncGenerator<Buffer, void> {
   const frame = new Frame(source);
+  try {
+    yield* decode(frame, format, trailers);
+  } finally {
+    await frame.close();
+  }
+}
+
+async function* decode(
+  frame: Frame,
+  format: ChunkedFormat,
+  trailers: Map<string, string>,
+): AsyncGenerator<Buffer, void> {
   const chain = format.signature && new SignatureChain(format.signature);
   for (;;) {
     const [size, claimed] = parseChunkHeader(await frame.line());
@@ -143,6 +155,11 @@ class Frame {
     if (this.rest.length > 0) throw malformed();
     const next = await this.source.next();
     if (!next.done) throw malformed();
+  }
+
+  /** Lets go of the stream, wherever it stands. */
+  async close(): Promise<void> {
+    await this.source.return?.();
   }
 
   private async read(): Promise<void> {

@@ -1,13 +1,13 @@
-import { randomBytes } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { S3Error } from '../s3-error.js';
 
 /** The longest key, in bytes of UTF-8. */
 const KEY_BYTES = 1024;
 
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
 /** A request as S3 sees it: a path-style address taken apart, and headers by lower-case name. */
 export class S3Request {
-  readonly id = randomBytes(8).toString('hex').toUpperCase();
   readonly method: string;
   /** As sent, still percent-encoded, without the query. */
   readonly path: string;
@@ -30,7 +30,7 @@ export class S3Request {
     this.key = key || undefined;
     if (this.key !== undefined) assertKey(this.key);
     for (const [name, value] of this.query) {
-      if (isAmzHeader(name)) this.headers.set(name.toLowerCase(), value);
+      if (isAmzHeader(name)) this.headers.set(name.toLowerCase(), toHeaderValue(value));
     }
     for (const [name, values] of Object.entries(message.headersDistinct)) {
       this.headers.set(name, values?.join(',') ?? '');
@@ -66,6 +66,12 @@ export class S3Request {
 /** Whether a parameter of the query is a header in disguise. */
 export function isAmzHeader(parameter: string): boolean {
   return parameter.toLowerCase().startsWith('x-amz-');
+}
+
+/** As Node writes and reads headers: one character per byte of UTF-8. Throws InvalidArgument. */
+export function toHeaderValue(value: string): string {
+  if (CONTROL.test(value)) throw new S3Error('InvalidArgument', 'A header cannot hold control characters.');
+  return Buffer.from(value).toString('latin1');
 }
 
 export function assertKey(key: string): void {

@@ -1,6 +1,8 @@
 import { parseXml as parse, XmlElement } from '@rgrove/parse-xml';
 import { S3Error } from '../s3-error.js';
 
+export { XmlElement };
+
 /** A document to be: a tree of elements; an array repeats its element, `undefined` leaves it out. */
 export interface XmlTree {
   readonly [element: string]: XmlValue;

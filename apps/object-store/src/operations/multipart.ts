@@ -1,5 +1,5 @@
 import { sendEmpty, sendXml } from '../http/answer.js';
-import { children, parseXml, text } from '../http/xml.js';
+import { children, parseXml, text, XmlElement } from '../http/xml.js';
 import { S3Error } from '../s3-error.js';
 import { toBinary } from '../storage/key-name.js';
 import type { Part, UploadAddress } from '../storage/uploads.js';
@@ -37,7 +37,7 @@ export async function uploadPart(exchange: Exchange): Promise<void> {
       bytes,
       etag: body.md5().toString('hex'),
       lastModifiedMs: Date.now(),
-      headers: {},
+      headers: body.checksums(),
     }),
     signal,
   );
@@ -141,8 +141,21 @@ function parseParts(document: string): Part[] {
       .replace(/^"(.*)"$/, '$1');
     if (!Number.isInteger(number) || !etag) throw new S3Error('MalformedXML');
     if (number < 1 || number > PARTS) throw new S3Error('InvalidPart');
-    return { number, etag };
+    return { number, etag, checksums: checksumsOf(part) };
   });
   if (parts.length < 1 || parts.length > PARTS) throw new S3Error('MalformedXML');
   return parts;
+}
+
+/** `<ChecksumCRC32>` and its like, by the header a part is sent with. */
+function checksumsOf(part: XmlElement): Record<string, string> {
+  return Object.fromEntries(
+    part.children
+      .filter((child) => child instanceof XmlElement)
+      .filter(({ name }) => name.startsWith('Checksum'))
+      .map(({ name, text: value }) => [
+        `x-amz-checksum-${name.slice('Checksum'.length).toLowerCase()}`,
+        value.trim(),
+      ]),
+  );
 }

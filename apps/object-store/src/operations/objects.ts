@@ -45,12 +45,16 @@ export async function copyObject(exchange: Exchange): Promise<void> {
     lastModifiedMs: Date.now(),
     headers: directive === 'REPLACE' ? replaced : original.head.headers,
   });
-  const content = digests.through(original.content());
-  const head = await directory.put(bucket, key, content, seal, { ifAbsent: false, signal });
-  sendXml(response, 'CopyObjectResult', {
-    ETag: quoted(head.etag),
-    LastModified: new Date(head.lastModifiedMs).toISOString(),
-  });
+  try {
+    const content = digests.through(original.content());
+    const head = await directory.put(bucket, key, content, seal, { ifAbsent: false, signal });
+    sendXml(response, 'CopyObjectResult', {
+      ETag: quoted(head.etag),
+      LastModified: new Date(head.lastModifiedMs).toISOString(),
+    });
+  } finally {
+    original.close();
+  }
 }
 
 export async function deleteObject({ bucket, key, directory, response }: Exchange): Promise<void> {

@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream/promises';
 import { sendEmpty } from '../http/answer.js';
-import type { S3Request } from '../http/s3-request.js';
+import { toHeaderValue, type S3Request } from '../http/s3-request.js';
 import { S3Error } from '../s3-error.js';
 import type { ObjectHead } from '../storage/object-file.js';
 import type { Exchange } from './exchange.js';
@@ -85,6 +85,6 @@ function overrides(request: S3Request): Record<string, string> {
   return Object.fromEntries(
     [...request.query]
       .filter(([name]) => name.startsWith(prefix))
-      .map(([name, value]) => [name.slice(prefix.length), value]),
+      .map(([name, value]) => [name.slice(prefix.length), toHeaderValue(value)]),
   );
 }

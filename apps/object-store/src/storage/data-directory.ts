@@ -35,20 +35,23 @@ export class DataDirectory {
     await mkdir(join(root, 'temporary'), { recursive: true });
     await mkdir(join(root, 'buckets'), { recursive: true });
     for (const bucket of await readdir(join(root, 'buckets'))) {
-      if (!directory.hasBucket(bucket)) await rm(directory.bucketPath(bucket), { recursive: true });
+      // Its deletion was cut short.
+      if (isBucketName(bucket) && !directory.hasBucket(bucket))
+        await directory.discard(directory.bucketPath(bucket));
     }
     return directory;
   }
 
   /** By name. */
   async buckets(): Promise<{ name: string; createdMs: number }[]> {
-    const names = (await readdir(join(this.root, 'buckets'))).sort();
-    const found = [];
-    for (const name of names) {
-      const { mtimeMs } = await stat(this.bucketPath(name));
-      if (this.hasBucket(name)) found.push({ name, createdMs: mtimeMs });
-    }
-    return found;
+    const names = await readdir(join(this.root, 'buckets'));
+    return await Promise.all(
+      names
+        .filter((name) => this.hasBucket(name))
+        .sort()
+        // Nothing is added to this folder later, so it was changed last when it was made.
+        .map(async (name) => ({ name, createdMs: (await stat(this.bucketPath(name))).mtimeMs })),
+    );
   }
 
   /** Throws NoSuchBucket. Cheap: one call that the system answers from memory. */
@@ -56,8 +59,9 @@ export class DataDirectory {
     if (!this.hasBucket(bucket)) throw new S3Error('NoSuchBucket');
   }
 
-  /** Throws BucketAlreadyOwnedByYou. */
+  /** Throws InvalidBucketName and BucketAlreadyOwnedByYou. */
   async createBucket(bucket: string): Promise<void> {
+    if (!isBucketName(bucket)) throw new S3Error('InvalidBucketName');
     const fresh = this.temporaryPath();
     await mkdir(join(fresh, 'objects'), { recursive: true });
     await mkdir(join(fresh, 'uploads'));
@@ -105,12 +109,12 @@ export class DataDirectory {
       if (ifAbsent) await link(temporary, this.objectPath(bucket, key));
       else await rename(temporary, this.objectPath(bucket, key));
     } catch (error) {
+      await rm(temporary, { force: true });
       if (hasCode(error, 'EEXIST')) throw new S3Error('PreconditionFailed');
       if (hasCode(error, 'ENOENT')) throw new S3Error('NoSuchBucket');
       throw error;
-    } finally {
-      await rm(temporary, { force: true });
     }
+    if (ifAbsent) await rm(temporary, { force: true });
     return head;
   }
 
@@ -163,12 +167,12 @@ export class DataDirectory {
   }
 
   private hasBucket(bucket: string): boolean {
-    return existsSync(join(this.bucketPath(bucket), 'objects'));
+    return isBucketName(bucket) && existsSync(join(this.bucketPath(bucket), 'objects'));
   }
 
   private bucketPath(bucket: string): string {
-    // The one place where a name from outside becomes a path as it is.
-    if (!isBucketName(bucket)) throw new S3Error('InvalidBucketName');
+    // The one place where a name from outside becomes part of a path as it is.
+    if (!isBucketName(bucket)) throw new S3Error('NoSuchBucket');
     return join(this.root, 'buckets', bucket);
   }
 

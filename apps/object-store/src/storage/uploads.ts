@@ -17,6 +17,8 @@ export interface Part {
   readonly number: number;
   /** Without quotes. */
   readonly etag: string;
+  /** As the headers they were sent in. */
+  readonly checksums: Readonly<Record<string, string>>;
 }
 
 /** Where a multipart upload is meant to go. */
@@ -141,7 +143,7 @@ export class Uploads {
     });
     parts.forEach((part, index) => {
       const head = readObjectHead(this.partPath(address, part.number));
-      if (head?.etag !== part.etag) throw new S3Error('InvalidPart');
+      if (!head || !isSame(head, part)) throw new S3Error('InvalidPart');
       if (head.bytes < SMALLEST_PART_BYTES && index < parts.length - 1) throw new S3Error('EntityTooSmall');
     });
   }
@@ -149,13 +151,13 @@ export class Uploads {
   private async *content(address: UploadAddress, parts: readonly Part[]): AsyncGenerator<Buffer, void> {
     for (const part of parts) {
       const file = OpenObject.open(this.partPath(address, part.number));
-      if (!file) throw new S3Error('InvalidPart');
-      // It may have been sent again since it was looked at.
-      if (file.head.etag !== part.etag) {
-        file.close();
-        throw new S3Error('InvalidPart');
+      try {
+        // It may have been sent again since it was looked at.
+        if (!file || !isSame(file.head, part)) throw new S3Error('InvalidPart');
+        yield* file.content();
+      } finally {
+        file?.close();
       }
-      yield* file.content();
     }
   }
 
@@ -179,6 +181,13 @@ export class Uploads {
       if (this.ending.get(uploadId) === mine) this.ending.delete(uploadId);
     }
   }
+}
+
+function isSame(head: ObjectHead, part: Part): boolean {
+  return (
+    head.etag === part.etag &&
+    Object.entries(part.checksums).every(([name, value]) => head.headers[name] === value)
+  );
 }
 
 /** The MD5 of the parts' MD5s and how many there are, as S3 has it. */

@@ -35,7 +35,7 @@ export const options = {
       rate: RATE,
       timeUnit: '1s',
       duration: DURATION,
-      preAllocatedVUs: Math.max(5, Math.ceil(RATE / 4)),
+      preAllocatedVUs: Math.max(10, RATE),
       maxVUs: Math.max(20, RATE * 2),
     },
   },

@@ -34,9 +34,7 @@ async function main(config: Config): Promise<void> {
       .then(async (isClean) => {
         app.get(ObjectStore).close();
         await app.close();
-        process.exitCode = isClean ? 0 : 1;
-        // Whatever still holds the event loop has had its time.
-        setTimeout(() => process.exit(), 1_000).unref();
+        process.exit(isClean ? 0 : 1);
       });
   };
   process.once('SIGTERM', stop);

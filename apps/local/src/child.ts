@@ -5,11 +5,6 @@ import { resolve } from 'node:path';
 /** Longer than a replica's own SHUTDOWN_TIMEOUT_MS, after which it ends by itself. */
 const KILL_AFTER_MS = 30_000;
 
-/** What a program of ours tells its parent once it takes requests. */
-export interface Ready {
-  readonly url: string;
-}
-
 /**
  * One of our programs as a process. It has a process group of its own, so that Ctrl-C reaches it only through
  * us and in order; should we be killed, its IPC channel closes, and it stops by itself.
@@ -22,6 +17,8 @@ export class Child {
   constructor(
     readonly name: string,
     app: string,
+    /** Whether what it writes to stdout is shown. */
+    private readonly logs: boolean,
   ) {
     this.#module = resolve(import.meta.dirname, '../..', app, 'src/main.js');
   }
@@ -30,14 +27,19 @@ export class Child {
     this.#listeners.push(listener);
   }
 
-  /** Resolves when the program says that it is ready; rejects when it ends before. */
-  async start(env: NodeJS.ProcessEnv): Promise<Ready> {
-    const child = fork(this.#module, { env, detached: true, execArgv: ['--enable-source-maps'] });
+  /** Resolves with what the program says when it is ready; rejects when it ends before. */
+  async start(env: NodeJS.ProcessEnv): Promise<unknown> {
+    const child = fork(this.#module, {
+      env,
+      detached: true,
+      execArgv: ['--enable-source-maps'],
+      stdio: ['ignore', this.logs ? 'inherit' : 'ignore', 'inherit', 'ipc'],
+    });
     this.#process = child;
     const ended = once(child, 'exit').then(() => {
       throw new Error(`The ${this.name} did not start; what it wrote above says why.`);
     });
-    const [ready] = (await Promise.race([once(child, 'message'), ended])) as [Ready];
+    const [ready] = (await Promise.race([once(child, 'message'), ended])) as [unknown];
     child.once('exit', () => {
       for (const listener of this.#listeners) listener(this.name);
     });

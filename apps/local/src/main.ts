@@ -1,6 +1,8 @@
 import { parseOptions } from './options.js';
 import { Stack } from './stack.js';
 
+const PARENT_CHECK_MS = 100;
+
 const options = parseOptions(process.argv.slice(3));
 const stack = new Stack(options);
 let stopping: Promise<void> | undefined;
@@ -16,6 +18,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     stop(0);
   });
 }
+// Should npm be killed, nothing of ours is left running.
+const { ppid } = process;
+setInterval(() => {
+  if (process.env['npm_lifecycle_event'] !== undefined && process.ppid !== ppid) stop(0);
+}, PARENT_CHECK_MS).unref();
 stack.onExit((name) => {
   if (stopping === undefined) process.stderr.write(`The ${name} has ended; everything is stopped.\n`);
   stop(1);

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:net';
 import { relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import { Child } from './child.js';
@@ -15,8 +16,8 @@ export class Stack {
 
   constructor(private readonly options: Options) {
     this.#url = `http://localhost:${options.port}`;
-    this.#store = options.store === undefined ? new Child('object store', 'object-store') : undefined;
-    this.#api = new Child('API', 'api');
+    this.#store = options.store === undefined ? new Child('object store', 'object-store', false) : undefined;
+    this.#api = new Child('API', 'api', true);
   }
 
   onExit(listener: (name: string) => void): void {
@@ -25,6 +26,8 @@ export class Stack {
 
   /** Resolves when images can be uploaded. */
   async start(): Promise<void> {
+    // Asked before anything is started: a store that opens the same folder would clear away another's work.
+    await assertFree(this.options.port);
     await this.#api.start({ ...(await this.#startStore()), ...this.#apiEnvironment() });
   }
 
@@ -59,13 +62,13 @@ export class Stack {
       S3_SECRET_ACCESS_KEY: randomBytes(24).toString('base64url'),
       S3_REGION: 'local',
     };
-    const { url } = await this.#store.start({
+    const ready = await this.#store.start({
       ...process.env,
       ...credentials,
-      HOST: '127.0.0.1',
-      PORT: '0',
-      DATA_DIR: resolve(ROOT, data),
+      OBJECT_STORE_PORT: '0',
+      OBJECT_STORE_DATA_DIR: resolve(ROOT, data),
     });
+    const { url } = ready as { url: string };
     return { ...process.env, ...credentials, S3_BUCKET: 'naru', S3_ENDPOINT: url, S3_CREATE_BUCKET: 'true' };
   }
 
@@ -81,4 +84,22 @@ export class Stack {
       AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
     };
   }
+}
+
+async function assertFree(port: number): Promise<void> {
+  const server = createServer();
+  const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+    server.once('error', resolve).listen(port, () => {
+      server.close(() => {
+        resolve(undefined);
+      });
+    });
+  });
+  if (error?.code === 'EADDRINUSE') {
+    throw new Error(`Port ${port} is in use; choose another one with: npm start -- --port ${port + 1}`);
+  }
+  if (error)
+    throw new Error(
+      `Port ${port} can't be used (${error.code ?? error.message}); choose another one with --port.`,
+    );
 }

@@ -13,19 +13,22 @@ import {
   isImageId,
   KEY_PREFIX,
   keyOf,
+  type ListedImage,
   readMetadata,
   toImage,
   toListedImage,
 } from './image.js';
 
+const LIMIT = 'limit has to be a whole number from 1 to 100';
+const CURSOR = 'cursor has to be the nextCursor of an earlier page';
 const LIST_QUERY = z.strictObject({
   limit: z
-    .string()
-    .regex(/^\d{1,3}$/, 'limit has to be a whole number from 1 to 100')
+    .string(LIMIT)
+    .regex(/^\d{1,3}$/, LIMIT)
     .transform(Number)
-    .refine((limit) => limit >= 1 && limit <= 100, 'limit has to be a whole number from 1 to 100')
+    .refine((limit) => limit >= 1 && limit <= 100, LIMIT)
     .default(50),
-  cursor: z.string().refine(isImageId, 'cursor has to be the nextCursor of an earlier page').optional(),
+  cursor: z.string(CURSOR).refine(isImageId, CURSOR).optional(),
 });
 
 /** The images that are in the store, and how they are read over HTTP. */
@@ -50,12 +53,19 @@ export class Images {
       );
     }
     const { limit, cursor } = parsed.data;
-    const page = await this.store.list({ prefix: KEY_PREFIX, after: cursor && keyOf(cursor), limit });
-    const last = page.objects.at(-1);
-    return {
-      images: page.objects.map((object) => toListedImage(object, this.config.publicUrl)),
-      nextCursor: page.truncated && last ? idOf(last.key) : null,
-    };
+    const images: ListedImage[] = [];
+    let after = cursor && keyOf(cursor);
+    let truncated = true;
+    // Others may keep objects under our prefix; for each one that a page holds, another image is fetched.
+    while (truncated && images.length < limit) {
+      const page = await this.store.list({ prefix: KEY_PREFIX, after, limit: limit - images.length });
+      for (const object of page.objects) {
+        if (isImageId(idOf(object.key))) images.push(toListedImage(object, this.config.publicUrl));
+      }
+      after = page.objects.at(-1)?.key;
+      truncated = page.truncated && after !== undefined;
+    }
+    return { images, nextCursor: truncated ? (images.at(-1)?.id ?? null) : null };
   }
 
   /** S3 deletes what isn't there with success, so a missing image is looked for first. */

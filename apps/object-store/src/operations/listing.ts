@@ -92,11 +92,12 @@ async function readPage({ request, bucket, directory }: Exchange, after: string)
   });
   for (const [index, binaryKey] of page.keys.entries()) {
     if (index % HEADS_AT_ONCE === HEADS_AT_ONCE - 1) await setImmediate();
-    const head = directory.headObject(bucket, fromBinary(binaryKey));
+    const key = fromBinary(binaryKey);
+    const head = directory.headObject(bucket, key);
     // Deleted since the names were read.
     if (!head) continue;
     contents.push({
-      Key: spell(head.key),
+      Key: spell(key),
       LastModified: new Date(head.lastModifiedMs).toISOString(),
       ETag: quoted(head.etag),
       Size: head.bytes,

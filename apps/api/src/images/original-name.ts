@@ -1,5 +1,6 @@
 // The longest name that the usual file systems take (NAME_MAX); percent-encoded it fits S3's 2 KiB of metadata.
 const MAX_BYTES = 255;
+const NAMELESS = 'image';
 const graphemes = new Intl.Segmenter();
 
 /**
@@ -13,7 +14,7 @@ export function toOriginalName(sent: string): string {
     .filter((part) => !/^\.{0,2}$/.test(part))
     .at(-1)
     ?.normalize('NFC');
-  return name === undefined ? 'image' : shorten(name);
+  return name === undefined ? NAMELESS : shorten(name);
 }
 
 function shorten(name: string): string {
@@ -26,5 +27,5 @@ function shorten(name: string): string {
     if (room < 0) break;
     short += segment;
   }
-  return short + extension;
+  return (short || NAMELESS) + extension;
 }

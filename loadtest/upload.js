@@ -35,8 +35,8 @@ export const options = {
       rate: RATE,
       timeUnit: '1s',
       duration: DURATION,
-      preAllocatedVUs: Math.max(10, RATE),
-      maxVUs: Math.max(20, RATE * 2),
+      preAllocatedVUs: Math.max(10, RATE * 2),
+      maxVUs: Math.max(20, RATE * 5),
     },
   },
   thresholds: {

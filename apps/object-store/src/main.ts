@@ -18,7 +18,7 @@ function readSettings(source: NodeJS.ProcessEnv) {
 
 async function main(): Promise<void> {
   const settings = readSettings(process.env);
-  const store = await startObjectStore({
+  const starting = startObjectStore({
     dataDir: settings.OBJECT_STORE_DATA_DIR,
     host: settings.OBJECT_STORE_HOST,
     port: settings.OBJECT_STORE_PORT,
@@ -26,20 +26,21 @@ async function main(): Promise<void> {
     accessKeyId: settings.S3_ACCESS_KEY_ID,
     secretAccessKey: settings.S3_SECRET_ACCESS_KEY,
   });
-  console.log(`object store: ${store.url}, keeping ${settings.OBJECT_STORE_DATA_DIR}`);
-  process.send?.({ url: store.url });
-
   const stop = () => {
-    void store.close().then(() => process.exit(0));
+    void starting.then((store) => store.close()).then(() => process.exit(0));
   };
   process.once('SIGINT', stop).once('SIGTERM', stop);
   // Started by another program, the store does not outlive it, however that one ends.
   process.once('disconnect', stop);
+
+  const { url } = await starting;
+  console.log(`object store: ${url}, keeping ${settings.OBJECT_STORE_DATA_DIR}`);
+  process.send?.({ url });
 }
 
 try {
   await main();
 } catch (error) {
-  console.error(error instanceof EnvError ? error.message : error);
-  process.exitCode = 1;
+  console.error(error instanceof EnvError ? error.message : `object store: ${String(error)}`);
+  process.exit(1);
 }

@@ -24,6 +24,10 @@ export class ByteReader {
     return this.start + this.offset;
   }
 
+  get received(): number {
+    return this.start + this.chunk.length;
+  }
+
   /** Nothing more will come. */
   get isOver(): boolean {
     return this.ended;
@@ -36,10 +40,16 @@ export class ByteReader {
 
   /** Lets go of the chunk, which is its owner's again, and keeps a copy of what was not read. */
   release(): void {
-    const unread = this.offset < this.chunk.length ? Buffer.from(this.chunk.subarray(this.offset)) : NOTHING;
-    this.start += this.chunk.length - unread.length;
-    this.offset = Math.max(0, this.offset - this.chunk.length);
-    this.chunk = unread;
+    const ahead = this.offset - this.chunk.length;
+    if (ahead >= 0) {
+      this.start += this.chunk.length;
+      this.offset = ahead;
+      this.chunk = NOTHING;
+    } else {
+      this.start += this.offset;
+      this.chunk = Buffer.from(this.chunk.subarray(this.offset));
+      this.offset = 0;
+    }
   }
 
   end(): void {
@@ -61,7 +71,7 @@ export class ByteReader {
   cutOff(): ImageError {
     return new ImageError(
       'CORRUPT_IMAGE',
-      `The image is cut off: it ends after ${this.start + this.chunk.length} bytes, before it is complete. ` +
+      `The image is cut off: it ends after ${this.received} bytes, before it is complete. ` +
         'Send the whole file.',
     );
   }

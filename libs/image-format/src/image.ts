@@ -85,12 +85,13 @@ export class Findings {
         : { contentType: this.type, width: height, height: width };
   }
 
-  unknown(): ImageError {
-    return new ImageError(
-      'UNSUPPORTED_IMAGE',
-      `This is not an image of a kind known here, whatever its name says: its first bytes decide. ` +
-        `Send ${this.accepted}.`,
-    );
+  /** What to say of `bytes` bytes, when that is all there are. */
+  unknown(bytes?: number): ImageError {
+    const problem =
+      bytes === 0
+        ? 'The file is empty.'
+        : 'This is not an image of a kind known here; its first bytes decide that, not its name.';
+    return new ImageError('UNSUPPORTED_IMAGE', `${problem} Send ${this.accepted}.`);
   }
 
   private get accepted(): string {

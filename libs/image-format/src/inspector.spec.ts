@@ -11,7 +11,8 @@ describe('an image that cameras, phones and editors write', () => {
     (_, { bytes, type, width, height }) => {
       const info = { contentType: type, width, height };
       expect(inspect(bytes)).toEqual(info);
-      expect(inspect(bytes, { chunkBytes: () => 1 })).toEqual(info);
+      const smallest = bytes.length < 100_000 ? 1 : 61;
+      expect(inspect(bytes, { chunkBytes: () => smallest })).toEqual(info);
       const upTo = random(bytes.length);
       for (const largest of [3, 17, 300, 70_000]) {
         expect(inspect(bytes, { chunkBytes: () => 1 + upTo(largest) })).toEqual(info);

@@ -9,9 +9,11 @@ import { walkWebp } from './webp.js';
 /**
  * Watches an image's bytes go by and says what it is, how large it is shown, and whether it is whole.
  *
- * Keeps no image bytes: between two chunks at most 96 of them, which straddle both, and for AVIF and
- * HEIF a table of at most 1 MiB. Costs a native search for 0xFF inside JPEG's entropy-coded data, and
- * nothing per byte elsewhere. Pixels are not decoded, nor checksums verified.
+ * Keeps no image bytes: between two chunks fewer than a hundred of them, those of a header that
+ * straddles both, and for AVIF and HEIF, while their `meta` goes by, a table of at most 2 MiB (a camera's
+ * takes a few KiB). Inside JPEG's entropy-coded data it costs a native search for 0xFF, which takes about
+ * as long as a CRC-32 of the same bytes; everything else is stepped over by its length. Pixels are not
+ * decoded, nor checksums verified.
  */
 export class ImageInspector {
   private readonly bytes = new ByteReader();
@@ -44,7 +46,7 @@ export class ImageInspector {
   /** Throws an ImageError when the image is cut off. */
   finish(): ImageInfo {
     if (this.failure) throw this.failure;
-    if (!this.image.type) throw this.image.unknown();
+    if (!this.image.type) throw this.image.unknown(this.bytes.received);
     this.bytes.end();
     this.advance();
     // Throws when what was stepped over never came.

@@ -1,9 +1,9 @@
 import type { ByteReader, Walk } from './bytes.js';
 import { corrupt, type Findings, type ImageType } from './image.js';
 
-// A camera writes dozens of these; the bounds keep what a walk remembers under a megabyte.
+// A camera writes hundreds of these at most; the bounds keep what a walk remembers under 2 MiB.
 const MAX_PROPERTIES = 4096;
-const MAX_ASSOCIATIONS = 16_384;
+const MAX_ASSOCIATIONS = 8192;
 
 const AVIF = ['avif', 'avis'];
 const HEIC = ['heic', 'heix', 'heim', 'heis', 'hevc', 'hevx', 'hevm', 'hevs'];
@@ -125,7 +125,7 @@ function* walkMeta(bytes: ByteReader, end: number, image: Findings): Walk<number
   let properties = new Map<number, Property>();
   let extents: Extents | undefined;
   let idatBytes = 0;
-  const associations = new Map<number, number[]>();
+  const associations: Associations = { items: new Map(), room: MAX_ASSOCIATIONS };
 
   while (bytes.lacks(4)) yield;
   bytes.skip(4);
@@ -147,7 +147,9 @@ function* walkMeta(bytes: ByteReader, end: number, image: Findings): Walk<number
       }
     }
   }
-  const applied = (associations.get(primary ?? 0) ?? []).flatMap((index) => properties.get(index) ?? []);
+  const applied = (associations.items.get(primary ?? 0) ?? []).flatMap(
+    (index) => properties.get(index) ?? [],
+  );
   showPrimary(applied, image);
   if (image.info && !extents) throw corrupt('it does not say where its pixels are');
   if (extents && extents.inIdat > idatBytes) throw corrupt('an item reaches past the box it is in');
@@ -207,21 +209,26 @@ function* readProperties(bytes: ByteReader, end: number): Walk<Map<number, Prope
   return properties;
 }
 
-/** `ipma` (HEIF, 9.3.1): for each item the numbers of its properties, in the order they apply. */
-function* readAssociations(bytes: ByteReader, end: number, items: Map<number, number[]>): Walk {
+/** For each item the numbers of its properties, in the order they apply, and how many more may come. */
+interface Associations {
+  readonly items: Map<number, number[]>;
+  room: number;
+}
+
+/** `ipma` (HEIF, 9.3.1). */
+function* readAssociations(bytes: ByteReader, end: number, associations: Associations): Walk {
   while (bytes.lacks(8)) yield;
   const idBytes = bytes.u8() === 0 ? 2 : 4;
   bytes.skip(2);
   const indexBytes = (bytes.u8() & 1) === 0 ? 1 : 2;
-  let room = MAX_ASSOCIATIONS;
   for (let count = bytes.u32(); count > 0 && bytes.position < end; count--) {
     while (bytes.lacks(idBytes + 1)) yield;
     const id = bytes.uint(idBytes);
-    const indices = items.get(id) ?? [];
-    items.set(id, indices);
     const added = bytes.u8();
-    room -= added + 1;
-    if (room < 0) throw corrupt('it has more properties than an image needs');
+    associations.room -= added + 1;
+    if (associations.room < 0) throw corrupt('it has more properties than an image needs');
+    const indices = associations.items.get(id) ?? [];
+    associations.items.set(id, indices);
     for (let n = added; n > 0; n--) {
       while (bytes.lacks(indexBytes)) yield;
       // The top bit says whether a reader has to understand the property.

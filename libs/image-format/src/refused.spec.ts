@@ -84,6 +84,11 @@ describe('what is not an image', () => {
     }).toThrow(ImageError);
   });
 
+  it('is told when it is empty', () => {
+    expect(refusal(Buffer.alloc(0)).message).toMatch(/^The file is empty. Send image\/jpeg, /);
+    expect(refusal(Buffer.from('a')).message).toContain('not an image');
+  });
+
   it('is told what to send, and none of its own bytes', () => {
     const { message } = refusal(Buffer.from('<script>alert(1)</script>'), {
       allowedTypes: ['image/jpeg', 'image/png'],
@@ -162,6 +167,7 @@ describe('an image that is damaged', () => {
   const thumbnailed = afterSoi(jpeg, app1(exif(1, 'MM', jpeg)));
   const manyProperties = Array.from({ length: 5000 }, () => irot(0));
   const manyItems = Object.fromEntries(Array.from({ length: 9000 }, (_, id) => [id + 1, [1]]));
+  const hundredItems = fullBox('ipma', 0, 0, u32(100), Buffer.alloc(400, u8(0, 1, 1, 1)));
   const meta = (...boxes: Buffer[]) =>
     join(box('ftyp', 'avif', u32(0), 'avif'), fullBox('meta', 0, 0, ...boxes), box('mdat', Buffer.alloc(64)));
   const iprp = (...ipco: Buffer[]) =>
@@ -225,6 +231,14 @@ describe('an image that is damaged', () => {
     ],
     ['an AVIF with 5,000 properties', heif({ properties: [ispe(4, 3), ...manyProperties] })],
     ['an AVIF with 9,000 items', heif({ items: manyItems })],
+    [
+      'an AVIF with 9,000 items in tables of 100',
+      meta(
+        pitm,
+        whole,
+        box('iprp', box('ipco', ispe(4, 3)), ...Array.from({ length: 90 }, () => hundredItems)),
+      ),
+    ],
     ['an AVIF of nothing but its type', box('ftyp', 'avif', u32(0), 'avif')],
     ['an AVIF without pixels', join(box('ftyp', 'avis', u32(0), 'avis'), box('moov', Buffer.alloc(0)))],
   ])('is refused: %s', (_, bytes) => {

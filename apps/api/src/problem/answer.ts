@@ -57,21 +57,22 @@ function bodyIsRead(request: IncomingMessage): boolean {
 }
 
 function linger(request: IncomingMessage, response: ServerResponse): void {
-  const { socket } = request;
-  const most = socket.bytesRead + LINGER_BYTES;
+  let bytes = 0;
   const deadline = setTimeout(close, LINGER_MS);
-  const watch = setInterval(() => {
-    if (socket.bytesRead > most) close();
-  }, 50);
+  function count(chunk: Buffer) {
+    bytes += chunk.length;
+    if (bytes > LINGER_BYTES) close();
+  }
   function stop() {
     clearTimeout(deadline);
-    clearInterval(watch);
+    request.off('data', count);
   }
   function close() {
     stop();
     response.end();
-    socket.destroySoon();
+    request.socket.destroySoon();
   }
+  request.on('data', count);
   request.once('end', () => {
     stop();
     response.end();

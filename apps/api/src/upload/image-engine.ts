@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import { Logger } from '@nestjs/common';
 import { type Request } from 'express';
@@ -51,7 +52,10 @@ export class ImageEngine implements StorageEngine {
   constructor(
     private readonly parts: EngineParts,
     private readonly declaredBytes: number,
-  ) {}
+  ) {
+    // Each image of the request listens; that is no leak.
+    setMaxListeners(0, this.#abort.signal);
+  }
 
   /** Aborted with the reason once the request is refused. */
   get signal(): AbortSignal {
@@ -175,7 +179,7 @@ export class ImageEngine implements StorageEngine {
     // One buffer from the start: joining chunks later would hold every byte twice for a moment.
     const room = Buffer.allocUnsafeSlow(Math.min(this.declaredBytes, this.parts.config.partBytes));
     let bytes = 0;
-    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    for await (const chunk of chunksOf(stream)) {
       inspector.push(chunk);
       if (bytes + chunk.length > room.length) return { first: room.subarray(0, bytes), rest: chunk };
       chunk.copy(room, bytes);
@@ -192,21 +196,31 @@ export class ImageEngine implements StorageEngine {
     inspector: ImageInspector,
     counter: { bytes: number },
   ) {
+    yield first;
+    counter.bytes += rest.length;
+    yield rest;
+    for await (const chunk of chunksOf(stream)) {
+      this.#check(() => inspector.push(chunk));
+      counter.bytes += chunk.length;
+      yield chunk;
+    }
+    this.#check(() => inspector.finish());
+  }
+
+  /** What a check finds is the reason of the refusal, not that the store then misses the rest of a body. */
+  #check(check: () => unknown): void {
     try {
-      yield first;
-      yield rest;
-      counter.bytes += rest.length;
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
-        inspector.push(chunk);
-        counter.bytes += chunk.length;
-        yield chunk;
-      }
-      inspector.finish();
+      check();
     } catch (error) {
       this.refuse(error);
       throw error;
     }
   }
+}
+
+/** Stopping early leaves the stream be: destroyed, it would have busboy report a malformed body. */
+function chunksOf(stream: Readable): AsyncIterable<Buffer> {
+  return stream.iterator({ destroyOnReturn: false });
 }
 
 function headerOf(inspector: ImageInspector, bytes: number): ImageInfo {

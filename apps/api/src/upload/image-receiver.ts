@@ -1,4 +1,4 @@
-import { type Writable } from 'node:stream';
+import { type Readable, type Writable } from 'node:stream';
 import { Injectable } from '@nestjs/common';
 import { type Request, type Response } from 'express';
 import multer from 'multer';
@@ -165,6 +165,18 @@ export class ImageReceiver {
           `The form holds a text field; only form parts named "${FORM_FIELD}" that carry a file are accepted.`,
         ),
       );
+    });
+    // multer drops a file part without a name in silence; a browser sends an empty one when no file was chosen.
+    busboy.on('file', (_field: string, stream: Readable, { filename }: { filename?: string }) => {
+      if (filename) return;
+      stream.once('data', () => {
+        engine.refuse(
+          new Problem(
+            'UNEXPECTED_FIELD',
+            'A form part carries bytes but no file name; give it one, whatever it is.',
+          ),
+        );
+      });
     });
     busboy.once('error', (error: unknown) => {
       engine.refuse(

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
@@ -237,7 +236,7 @@ export class S3ObjectStore extends ObjectStore {
     signal.addEventListener('abort', onAbort, { once: true });
     try {
       const upload = new Upload({
-        client: this.#client,
+        client: this.#failingEarly(body),
         params: { ...this.#describe(object), Body: body },
         partSize: this.#options.partBytes,
         queueSize: this.#options.partsInFlight,
@@ -246,16 +245,27 @@ export class S3ObjectStore extends ObjectStore {
       signal.throwIfAborted();
       return { etag: output.ETag ?? '' };
     } catch (error) {
-      if (!body.destroyed) {
-        body.destroy(toError(error));
-        await once(body, 'close').catch(() => undefined);
-      }
+      body.destroy();
       await this.#discardParts(object.key);
       await this.#discard(object.key);
       throw error;
     } finally {
       signal.removeEventListener('abort', onAbort);
     }
+  }
+
+  /** lib-storage looks at a failed S3 part only when the body has ended; so the body ends with the first failure. */
+  #failingEarly(body: Readable): S3Client {
+    const send = async (command: Parameters<S3Client['send']>[0]): Promise<unknown> => {
+      try {
+        const output: unknown = await (this.#client.send(command));
+        return output;
+      } catch (error) {
+        body.destroy(toError(error));
+        throw error;
+      }
+    };
+    return Object.create(this.#client, { send: { value: send } }) as S3Client;
   }
 
   /** Deletes what a failed put may have stored. What is left if the store is away, the sweeper finds. */

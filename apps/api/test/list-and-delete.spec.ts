@@ -165,19 +165,27 @@ describe('GET /images', () => {
 });
 
 describe('GET /images without a limit', () => {
-  it('shows 50 images and tells where to go on', async () => {
-    const bucket = await Bucket.open();
-    const replica = await Replica.start(bucket);
+  let bucket: Bucket;
+  let replica: Replica;
+
+  beforeAll(async () => {
+    bucket = await Bucket.open();
+    replica = await Replica.start(bucket);
     const photo = await smallPhoto(8);
     for (const count of [10, 10, 10, 10, 10, 1]) {
       await replica.upload(...Array<Buffer>(count).fill(photo)).expect(201);
     }
+  });
+  afterAll(async () => {
+    await replica.close();
+    await bucket.close();
+  });
+
+  it('shows 50 images and tells where to go on', async () => {
     const first = (await replica.http.get('/images').expect(200)).body as ImagePage;
     expect(first.images).toHaveLength(50);
     const { body } = await replica.http.get(`/images?cursor=${first.nextCursor}`).expect(200);
     expect(body).toMatchObject({ images: [{ id: expect.any(String) }], nextCursor: null });
-    await replica.close();
-    await bucket.close();
   });
 });
 

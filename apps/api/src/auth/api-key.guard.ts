@@ -29,6 +29,8 @@ export class ApiKeyGuard implements CanActivate {
   }
 }
 
+/** An empty key is none: the hash of nothing, which an unset shell variable leaves in API_KEYS, opens no door. */
 function readKey(request: Request): string | undefined {
-  return /^Bearer +(\S+)$/i.exec(request.get('authorization') ?? '')?.[1] ?? request.get('x-api-key');
+  const bearer = /^Bearer +(\S+)$/i.exec(request.get('authorization') ?? '')?.[1];
+  return (bearer ?? request.get('x-api-key')) || undefined;
 }

@@ -3,6 +3,7 @@ import { type NestExpressApplication } from '@nestjs/platform-express';
 import { type NextFunction, type Request, type Response } from 'express';
 import { AppModule } from './app.module.js';
 import { type Config } from './config.js';
+import { Drain } from './drain/drain.js';
 import { createLogger, NestLogger } from './logging/logger.js';
 import { logRequests } from './logging/request-log.js';
 import { Metrics } from './metrics/metrics.js';
@@ -25,6 +26,7 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   app.disable('x-powered-by');
   app.disable('etag');
   app.use(logRequests(createLogger(config), config.replicaId));
+  app.use(app.get(Drain).track);
   app.use(measureRequests(app.get(Metrics)));
   serveDocs(app);
 

@@ -55,6 +55,8 @@ function exitWith(message: string): never {
   process.exit(1);
 }
 
-main(readConfigOrExit()).catch((error: unknown) => {
-  exitWith(error instanceof Error ? error.message : String(error));
+const config = readConfigOrExit();
+main(config).catch((error: unknown) => {
+  const { code, message } = error as NodeJS.ErrnoException;
+  exitWith(code === 'EADDRINUSE' ? `port ${config.port} is in use; set PORT to another one` : message);
 });

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Server } from 'node:http';
+import { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Injectable, Logger } from '@nestjs/common';
 import { Config } from '../config.js';
 import { ImageReceiver } from '../upload/image-receiver.js';
 
-/** Between two sweeps of connections that have become idle. */
+// Between two sweeps of connections that have become idle.
 const SWEEP_MS = 50;
+// For the answers of uploads that were cut to reach their clients.
+const LAST_WORDS_MS = 500;
 
 /**
  * How a replica stops without losing a request: it says that it isn't ready, waits until the balancer has
@@ -14,6 +16,7 @@ const SWEEP_MS = 50;
 @Injectable()
 export class Drain {
   readonly #logger = new Logger('Drain');
+  readonly #unanswered = new Set<ServerResponse>();
   #isDraining = false;
 
   constructor(
@@ -25,6 +28,14 @@ export class Drain {
     return this.#isDraining;
   }
 
+  /** Express middleware that knows what is in flight. */
+  readonly track = (_request: IncomingMessage, response: ServerResponse, next: () => void): void => {
+    this.#unanswered.add(response);
+    response.once('close', () => this.#unanswered.delete(response));
+    if (this.#isDraining) closeAfter(response);
+    next();
+  };
+
   /** Resolves with whether every request could be finished, within SHUTDOWN_TIMEOUT_MS and a little for cleaning up. */
   async run(server: Server): Promise<boolean> {
     const { delayMs, timeoutMs } = this.config.drain;
@@ -33,8 +44,7 @@ export class Drain {
 
     this.#isDraining = true;
     this.#logger.log({ msg: 'draining: not ready, still serving', delayMs });
-    // A connection that is kept alive would bring the next request here instead of to another replica.
-    server.prependListener('request', (_request, response) => response.setHeader('Connection', 'close'));
+    for (const response of this.#unanswered) closeAfter(response);
     await sleep(delayMs);
 
     this.#logger.log('draining: listener closed, finishing requests in flight');
@@ -53,11 +63,17 @@ export class Drain {
     if (!isClean) {
       const cut = await this.receiver.abortAll();
       this.#logger.error({ msg: 'grace period over: requests cut', uploads: cut });
+      await Promise.race([closed, sleep(LAST_WORDS_MS)]);
       server.closeAllConnections();
     }
     this.#logger.log({ msg: 'drained', clean: isClean, durationMs: Math.round(performance.now() - started) });
     return isClean;
   }
+}
+
+/** A connection that is kept alive would bring its next request here instead of to another replica. */
+function closeAfter(response: ServerResponse): void {
+  if (!response.headersSent) response.setHeader('Connection', 'close');
 }
 
 function over(signal: AbortSignal): Promise<false> {

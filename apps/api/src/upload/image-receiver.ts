@@ -17,7 +17,7 @@ const FORM_PART_OVERHEAD_BYTES = 17 * 1024;
 /** Takes the images of a request: from its head through multer and the engine to the store. */
 @Injectable()
 export class ImageReceiver {
-  readonly #active = new Set<ImageEngine>();
+  readonly #active = new Map<ImageEngine, Promise<unknown>>();
 
   constructor(
     private readonly config: Config,
@@ -39,7 +39,32 @@ export class ImageReceiver {
       { config: config.upload, publicUrl: config.publicUrl, store, memory, metrics },
       declaredBytes,
     );
-    const release = this.#watch(engine, request, response);
+    const images = this.#run(engine, request, response);
+    const ended = images.then(
+      () => this.#active.delete(engine),
+      () => this.#active.delete(engine),
+    );
+    this.#active.set(engine, ended);
+    return images;
+  }
+
+  /** Aborts every upload, as when the grace period is over; resolves when nothing of them is left, with their number. */
+  async abortAll(): Promise<number> {
+    const active = [...this.#active];
+    for (const [engine] of active) {
+      engine.refuse(
+        new Problem(
+          'DRAINING',
+          'This replica had to stop before the upload was done. Nothing was kept; send it again.',
+        ),
+      );
+    }
+    await Promise.all(active.map(([, ended]) => ended));
+    return active.length;
+  }
+
+  async #run(engine: ImageEngine, request: Request, response: Response): Promise<Image[]> {
+    const unwatch = this.#watch(engine, request, response);
     try {
       writeContinue(request, response);
       const images = await this.#parse(engine, request, response);
@@ -55,23 +80,8 @@ export class ImageReceiver {
       await engine.discard();
       throw error;
     } finally {
-      release();
+      unwatch();
     }
-  }
-
-  /** Aborts every upload, as when the grace period is over; resolves when nothing of them is left. */
-  async abortAll(): Promise<number> {
-    const engines = [...this.#active];
-    for (const engine of engines) {
-      engine.refuse(
-        new Problem(
-          'DRAINING',
-          'This replica had to stop before the upload was done. Nothing was kept; send it again.',
-        ),
-      );
-    }
-    await Promise.all(engines.map((engine) => engine.discard()));
-    return engines.length;
   }
 
   /** Refuses what the head of a request already rules out, before its body is read; returns what it declares. */
@@ -111,12 +121,10 @@ export class ImageReceiver {
     };
     request.once('end', onEnd);
     response.once('close', onClose);
-    this.#active.add(engine);
     return () => {
       clearTimeout(timer);
       request.off('end', onEnd);
       response.off('close', onClose);
-      this.#active.delete(engine);
     };
   }
 

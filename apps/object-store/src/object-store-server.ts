@@ -105,10 +105,9 @@ class Store {
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
     });
-    let waiting = awaits100;
+    // Refused without it, the connection is closed (by Node): the body may come all the same.
     const begin = () => {
-      if (waiting) response.writeContinue();
-      waiting = false;
+      if (awaits100) response.writeContinue();
     };
     try {
       response.setHeader('x-amz-request-id', randomBytes(8).toString('hex').toUpperCase());
@@ -127,25 +126,18 @@ class Store {
       });
     } catch (error) {
       if (response.headersSent || message.errored || gone.signal.aborted) response.destroy();
-      // What follows on this connection could be the body or the next request: nobody can tell.
-      else sendError(message, response, error, waiting ? { connection: 'close' } : {});
+      else sendError(message, response, error);
       // Else what is left of the body would stand before the next request of the connection.
       message.resume();
     }
   }
 }
 
-function sendError(
-  message: IncomingMessage,
-  response: ServerResponse,
-  thrown: unknown,
-  connection: Readonly<Record<string, string>>,
-): void {
+function sendError(message: IncomingMessage, response: ServerResponse, thrown: unknown): void {
   const error = thrown instanceof S3Error ? thrown : new S3Error('InternalError');
   if (error !== thrown) console.error('object store:', thrown);
-  const headers = { ...error.headers, ...connection };
   if (message.method === 'HEAD') {
-    sendEmpty(response, error.status, headers);
+    sendEmpty(response, error.status, error.headers);
     return;
   }
   const requestId = String(response.getHeader('x-amz-request-id') ?? '');
@@ -153,6 +145,6 @@ function sendError(
     response,
     'Error',
     { Code: error.code, Message: error.message, Resource: message.url?.split('?')[0], RequestId: requestId },
-    { status: error.status, headers },
+    error,
   );
 }

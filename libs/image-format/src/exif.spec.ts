@@ -42,6 +42,7 @@ describe.each(formats)('EXIF in %s', (type, make) => {
       'orientation 0': exif(0),
       nothing: Buffer.alloc(0),
       'one byte': Buffer.from('M'),
+      'a prefix and a byte order': Buffer.from('Exif\0\0MM'),
       'a header cut off': exif(6).subarray(0, 7),
       'a directory cut off': exif(6).subarray(0, 20),
       'an entry cut off before its value': exif(6).subarray(0, 29),
@@ -55,6 +56,11 @@ describe.each(formats)('EXIF in %s', (type, make) => {
     for (const [name, tiff] of Object.entries(broken)) {
       expect([name, verdict(make(tiff), { chunkBytes: () => 5 })]).toEqual([name, `${type} 61 × 40`]);
     }
+  });
+
+  it('is followed to a directory further on', () => {
+    const [header, directory] = [join('MM', u16(42), u32(100), Buffer.alloc(92, 0xff)), exif(6).subarray(8)];
+    expect(verdict(make(join(header, directory)), { chunkBytes: () => 7 })).toBe(`${type} 40 × 61`);
   });
 
   it('is read up to its own end only, when it claims more entries', () => {

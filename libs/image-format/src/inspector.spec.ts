@@ -114,7 +114,7 @@ describe('an image somebody damaged', () => {
     const image = inspector();
     let first: unknown;
     try {
-      image.push(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'));
+      image.push(Buffer.from('GIF89a\0\0\0\0\0\0\0'));
     } catch (error) {
       first = error;
     }

@@ -18,7 +18,7 @@ interface Box {
 type Property =
   | { readonly type: 'ispe'; readonly width: number; readonly height: number }
   | { readonly type: 'clap'; readonly width: number; readonly height: number }
-  | { readonly type: 'irot'; readonly quarters: number };
+  | { readonly type: 'irot'; readonly isQuarter: boolean };
 
 /**
  * ISO/IEC 14496-12 (boxes), 23008-12 (HEIF) and AV1 Image File Format 1.1. `meta` names the primary
@@ -44,7 +44,7 @@ export function* walkIsobmff(bytes: ByteReader, image: Findings): Walk {
     if (box.type === 'meta' && itemsEnd === undefined) {
       itemsEnd = yield* walkMeta(bytes, box.end, image);
     } else if (box.type === 'moov') {
-      track ??= yield* walkMovie(bytes, box.end, image);
+      track ??= yield* walkMovie(bytes, box.end);
     } else if (box.type === 'mdat') {
       hasData = true;
     }
@@ -114,7 +114,6 @@ class Boxes {
     // Length 0 reaches as far as there is anything.
     this.last = { type, end: length === 0 ? end : start + length };
     if (this.last.end < bytes.position || !/^[ -~]{4}$/.test(type)) return undefined;
-    if (this.last.end > end) throw corrupt('a box in it reaches past the box around it');
     return this.last;
   }
 }
@@ -135,7 +134,7 @@ function* walkMeta(bytes: ByteReader, end: number, image: Findings): Walk<number
     if (box.type === 'pitm') {
       primary = yield* readPrimary(bytes);
     } else if (box.type === 'iloc') {
-      extents = yield* readExtents(bytes, box.end);
+      extents = yield* readExtents(bytes);
     } else if (box.type === 'idat') {
       idatBytes = box.end - bytes.position;
     } else if (box.type === 'iprp') {
@@ -143,7 +142,7 @@ function* walkMeta(bytes: ByteReader, end: number, image: Findings): Walk<number
       let inner;
       while ((inner = yield* inners.next())) {
         if (inner.type === 'ipco') properties = yield* readProperties(bytes, inner.end);
-        if (inner.type === 'ipma') yield* readAssociations(bytes, inner.end, associations);
+        if (inner.type === 'ipma') yield* readAssociations(bytes, associations);
       }
     }
   }
@@ -166,7 +165,7 @@ function showPrimary(properties: readonly Property[], image: Findings): void {
     if (property.type === 'clap') {
       width = Math.min(width, property.width);
       height = Math.min(height, property.height);
-    } else if (property.type === 'irot' && property.quarters % 2 === 1) {
+    } else if (property.type === 'irot' && property.isQuarter) {
       [width, height] = [height, width];
     }
   }
@@ -202,7 +201,7 @@ function* readProperties(bytes: ByteReader, end: number): Walk<Map<number, Prope
       if (width > 0 && height > 0) properties.set(index, { type: 'clap', width, height });
     } else if (box.type === 'irot') {
       while (bytes.lacks(1)) yield;
-      properties.set(index, { type: 'irot', quarters: bytes.u8() & 3 });
+      properties.set(index, { type: 'irot', isQuarter: (bytes.u8() & 1) === 1 });
     }
     if (properties.size > MAX_PROPERTIES) throw corrupt('it has more properties than an image needs');
   }
@@ -216,12 +215,12 @@ interface Associations {
 }
 
 /** `ipma` (HEIF, 9.3.1). */
-function* readAssociations(bytes: ByteReader, end: number, associations: Associations): Walk {
+function* readAssociations(bytes: ByteReader, associations: Associations): Walk {
   while (bytes.lacks(8)) yield;
   const idBytes = bytes.u8() === 0 ? 2 : 4;
   bytes.skip(2);
   const indexBytes = (bytes.u8() & 1) === 0 ? 1 : 2;
-  for (let count = bytes.u32(); count > 0 && bytes.position < end; count--) {
+  for (let count = bytes.u32(); count > 0; count--) {
     while (bytes.lacks(idBytes + 1)) yield;
     const id = bytes.uint(idBytes);
     const added = bytes.u8();
@@ -244,7 +243,7 @@ interface Extents {
 }
 
 /** `iloc` (14496-12, 8.11.3): for each item, where the pieces of its bytes lie. */
-function* readExtents(bytes: ByteReader, end: number): Walk<Extents> {
+function* readExtents(bytes: ByteReader): Walk<Extents> {
   while (bytes.lacks(6)) yield;
   const version = bytes.u8();
   bytes.skip(3);
@@ -262,22 +261,19 @@ function* readExtents(bytes: ByteReader, end: number): Walk<Extents> {
 
   const extents = { inFile: 0, inIdat: 0 };
   while (bytes.lacks(idBytes)) yield;
-  for (let count = bytes.uint(idBytes); count > 0 && bytes.position < end; count--) {
+  for (let count = bytes.uint(idBytes); count > 0; count--) {
     while (bytes.lacks(itemBytes)) yield;
     bytes.skip(idBytes);
     const construction = version === 0 ? 0 : bytes.u16() & 15;
     const isHere = bytes.u16() === 0;
     const base = bytes.uint(baseBytes);
-    for (let n = bytes.u16(); n > 0 && bytes.position < end; n--) {
+    // Extents of no bytes at all say nothing, however many there are.
+    for (let n = bytes.u16(); n > 0 && extentBytes > 0; n--) {
       while (bytes.lacks(extentBytes)) yield;
       bytes.skip(indexBytes);
-      const offset = bytes.uint(offsetBytes);
-      const length = bytes.uint(lengthBytes);
-      const reach = base + offset + length;
-      // No length means all there is, wherever that ends.
-      if (!isHere || length === 0) continue;
-      if (construction === 0) extents.inFile = Math.max(extents.inFile, reach);
-      if (construction === 1) extents.inIdat = Math.max(extents.inIdat, reach);
+      const reach = base + bytes.uint(offsetBytes) + bytes.uint(lengthBytes);
+      if (isHere && construction === 0) extents.inFile = Math.max(extents.inFile, reach);
+      if (isHere && construction === 1) extents.inIdat = Math.max(extents.inIdat, reach);
     }
   }
   return extents;
@@ -290,7 +286,7 @@ interface Track {
 }
 
 /** The first track that has a size, in `tkhd` (14496-12, 8.3.2): 16.16 fixed point, and a matrix that may turn it. */
-function* walkMovie(bytes: ByteReader, end: number, image: Findings): Walk<Track | undefined> {
+function* walkMovie(bytes: ByteReader, end: number): Walk<Track | undefined> {
   const tracks = new Boxes(bytes, end);
   let track;
   while ((track = yield* tracks.next())) {
@@ -303,11 +299,10 @@ function* walkMovie(bytes: ByteReader, end: number, image: Findings): Walk<Track
       bytes.skip(bytes.u8() === 0 ? 39 : 51);
       while (bytes.lacks(44)) yield;
       const matrix = bytes.take(36);
-      const isTurned = matrix.readInt32BE(0) === 0 && matrix.readInt32BE(4) !== 0;
+      const isTurned = matrix.readInt32BE(0) === 0;
       const width = bytes.u32() >>> 16;
       const height = bytes.u32() >>> 16;
       if (width === 0 || height === 0) continue;
-      image.measures(width, height);
       return { width, height, orientation: isTurned ? 6 : 1 };
     }
   }

@@ -37,7 +37,7 @@ export function* walkPng(bytes: ByteReader, image: Findings): Walk {
     if (type === 'IDAT' && !hasData) {
       hasData = true;
       image.shows(width, height, orientation);
-    } else if (type === 'eXIf' && !hasData && orientation === undefined) {
+    } else if (type === 'eXIf') {
       orientation = yield* readOrientation(bytes, end - 4);
     } else if (type === 'IHDR') {
       throw corrupt('it has a second PNG header');

@@ -19,6 +19,7 @@ import {
   segment,
   u16,
   u32,
+  u64,
   u8,
   vp8x,
   webp,
@@ -68,6 +69,7 @@ describe('what is not an image', () => {
     ['a TIFF', 'II*\0\x08\0\0\0\0\0'],
     ['a JPEG 2000', '\0\0\0\x0cjP  \r\n\x87\n'],
     ['an MP4', box('ftyp', 'isom', u32(0x200), 'isomiso2avc1mp41').toString('latin1')],
+    ['an MP4 with a version like a brand', box('ftyp', 'isom', 'avif', 'isom').toString('latin1')],
     ['a box file without brands', '\0\0\0\x08ftypavif\0\0\0\0'],
     ['a WAV', 'RIFF\x24\0\0\0WAVEfmt '],
     ['a GIF of no known version', 'GIF90a\x01\0\x01\0\0\0\0;'],
@@ -75,7 +77,9 @@ describe('what is not an image', () => {
     ['a JPEG without a marker after SOI', '\xff\xd8\0\0\0\0'],
     ['half a signature', '\x89PNG\r'],
   ])('is refused by its bytes: %s', (_, text) => {
-    expect(verdict(Buffer.from(text, 'latin1'))).toBe('UNSUPPORTED_IMAGE');
+    const { code, message } = refusal(Buffer.from(text, 'latin1'));
+    expect(code).toBe('UNSUPPORTED_IMAGE');
+    expect(message).toMatch(/^(This is not an image of a kind known here|The file is empty)/);
   });
 
   it('is refused as soon as its first bytes tell', () => {
@@ -149,10 +153,14 @@ describe('an image that claims too many pixels', () => {
     expect(message).toContain('at most 100000000 pixels');
   });
 
-  it('is refused before its pixels come', () => {
+  it.each([
+    ['a PNG', ihdr(100_000, 100_000).subarray(0, 24)],
+    ['a JPEG', write(jpeg, sof + 5, join(u16(65_535), u16(65_535))).subarray(0, sof + 10)],
+    ['a WebP', webp(vp8x(0, 16_384, 16_384)).subarray(0, 30)],
+  ])('is refused before its pixels come: %s', (_, header) => {
     expect(() => {
-      inspector().push(ihdr(100_000, 100_000).subarray(0, 24));
-    }).toThrow('100000 × 100000');
+      inspector().push(header);
+    }).toThrow('pixels (width times height) are accepted');
   });
 
   it('is accepted up to the very limit', () => {
@@ -174,7 +182,19 @@ describe('an image that is damaged', () => {
     box('iprp', box('ipco', ...ipco), fullBox('ipma', 0, 0, u32(1), u16(1), u8(1, 1)));
   const pitm = fullBox('pitm', 0, 0, u16(1));
   const iloc = (item: Buffer) => fullBox('iloc', 0, 0, u8(0x44, 0), u16(1), item);
-  const whole = iloc(join(u16(1), u16(0), u16(1), u32(100), u32(16)));
+  const extent = (file: number, offset: number, length: number) =>
+    join(u16(1), u16(file), u16(1), u32(offset), u32(length));
+  const whole = iloc(extent(0, 100, 16));
+  const long = (construction: number, offset: number, length: number) =>
+    fullBox(
+      'iloc',
+      1,
+      0,
+      u8(0x88, 0x88),
+      u16(1),
+      join(u16(1), u16(construction), u16(0), u64(50), u16(1), u64(9_999_999), u64(offset), u64(length)),
+    );
+  const reserved = long(0xfff0, 0, 5000);
 
   it.each([
     ['a JPEG of no width', write(jpeg, sof + 7, u16(0))],
@@ -183,14 +203,21 @@ describe('an image that is damaged', () => {
       'a JPEG that tells no height after its first scan',
       beforeEoi(write(jpeg, sof + 5, u16(0)), segment(0xdc, u16(0))),
     ],
+    ['a JPEG with a line count of one byte', beforeEoi(write(jpeg, sof + 5, u16(0)), segment(0xdc, '\x28'))],
     ['a JPEG cut in half', jpeg.subarray(0, jpeg.length / 2)],
     ['a JPEG whose only EOI is its thumbnail’s', thumbnailed.subarray(0, -2)],
-    ['a JPEG with another begun in its middle', join(jpeg.subarray(0, -400), jpeg)],
+    [
+      'a JPEG with another begun in its middle',
+      join(jpeg.subarray(0, -400), jpeg, Buffer.alloc(70_000), jpeg.subarray(-2)),
+    ],
     ['a JPEG of two frames', afterSoi(jpeg, jpeg.subarray(sof, sof + 19))],
     ['a JPEG without a frame', join(jpeg.subarray(0, sof), jpeg.subarray(sof + 19))],
     ['a JPEG without data', join(jpeg.subarray(0, sos), u8(0xff, 0xd9))],
     ['a JPEG with a segment of length 1', afterSoi(jpeg, u8(0xff, 0xe0, 0, 1))],
-    ['a JPEG with a frame header of 3 bytes', afterSoi(jpeg, segment(0xc0, '\x08\0\x01'))],
+    [
+      'a JPEG with a frame header of 3 bytes',
+      join(jpeg.subarray(0, sof), segment(0xc0, '\x08\0\x28'), jpeg.subarray(sof + 19)),
+    ],
     ['a PNG of no width', ihdr(0, 40)],
     ['a PNG of no height', ihdr(61, 0)],
     ['a PNG without a header', join(png.subarray(0, 8), png.subarray(idat))],
@@ -208,12 +235,17 @@ describe('an image that is damaged', () => {
     ['a WebP whose RIFF is longer than its file', write(lossy, 4, flip(u32(lossy.length)))],
     ['a WebP without a frame', webp(vp8x(0, 61, 40))],
     ['a WebP with nothing at all', webp()],
-    ['a WebP with a header of 4 bytes', webp(riffChunk('VP8X', Buffer.alloc(4)))],
+    ['a WebP with a header of 4 bytes', webp(riffChunk('VP8X', Buffer.alloc(4)), ...riffChunks(lossy))],
     ['a WebP of no width', write(lossy, 26, u8(0, 0))],
     ['a WebP that begins between key frames', write(lossy, 23, u8(0, 0, 0))],
     ['a lossless WebP with the wrong signature', write(lossless, 20, u8(0x2e))],
     ['an AVIF of no width', heif({ properties: [ispe(0, 30)] })],
     ['an AVIF with an item past its end', heif({ overreach: 1 })],
+    [
+      'an AVIF with an item past its end, and bits set that mean nothing yet',
+      meta(pitm, iprp(ispe(4, 3)), reserved),
+    ],
+    ['an AVIF with an item that begins past its end', meta(pitm, iprp(ispe(4, 3)), iloc(extent(0, 5000, 0)))],
     ['an AVIF with an item past its end, after which meta comes', heif({ overreach: 1000, metaLast: true })],
     ['an AVIF with an item past its idat', heif({ ilocVersion: 1, construction: 1, overreach: 1 })],
     ['an AVIF whose primary item has no size', heif({ items: { 1: [], 2: [1] } })],
@@ -246,8 +278,30 @@ describe('an image that is damaged', () => {
     expect(verdict(bytes, { chunkBytes: () => 1 })).toBe('CORRUPT_IMAGE');
   });
 
-  it('accepts the box that the broken ones above were made from', () => {
-    expect(verdict(meta(pitm, whole, iprp(ispe(4, 3))))).toBe('image/avif 4 × 3');
+  it.each([
+    ['as they were before', meta(pitm, whole, iprp(ispe(4, 3)))],
+    ['with padding in a box', meta(pitm, whole, iprp(ispe(4, 3), Buffer.alloc(7)))],
+    ['with lengths of 8 bytes', meta(pitm, long(0, 50, 16), iprp(ispe(4, 3)))],
+    ['with pixels in another file', meta(pitm, iloc(extent(1, 5000, 16)), iprp(ispe(4, 3)))],
+    [
+      'with another meta after the first',
+      join(meta(pitm, whole, iprp(ispe(4, 3))), meta(pitm, whole, iprp(ispe(9, 9)))),
+    ],
+    [
+      'with a list of brands of no whole number',
+      join(box('ftyp', 'avif', u32(0), 'avif', '..'), meta(pitm, whole, iprp(ispe(4, 3))).subarray(20)),
+    ],
+  ])('accepts boxes like the broken ones: %s', (_, bytes) => {
+    expect(verdict(bytes)).toBe('image/avif 4 × 3');
+    expect(verdict(bytes, { chunkBytes: () => 1 })).toBe('image/avif 4 × 3');
+  });
+
+  it('is told that its pixels are not there', () => {
+    const pixelless = [
+      join(jpeg.subarray(0, sos), u8(0xff, 0xd9)),
+      join(png.subarray(0, idat), pngChunk('IEND', Buffer.alloc(0))),
+    ];
+    for (const bytes of pixelless) expect(refusal(bytes).message).toMatch(/ends before its \w+ data begins/);
   });
 
   it('is told how far it got and how to mend it', () => {
@@ -267,6 +321,23 @@ describe('an image made to waste time or memory', () => {
     ['empty chunks', flood(png.subarray(0, 33), pngChunk('tEXt', Buffer.alloc(0)))],
     ['sub-blocks of one byte', flood(join(gif.subarray(0, 10), u8(0, 0, 0, 0x21, 0xfe)), u8(1))],
     ['empty extensions', flood(join(gif.subarray(0, 10), u8(0, 0, 0)), u8(0x21, 0xfe, 0))],
+    [
+      'items without bytes',
+      flood(
+        join(
+          box('ftyp', 'avif', u32(0), 'avif'),
+          u32(16 << 20),
+          'meta',
+          u32(0),
+          u32(15 << 20),
+          'iloc',
+          u32(0),
+          u16(0),
+          u16(0xffff),
+        ),
+        u16(0xffff),
+      ),
+    ],
     ['empty boxes', flood(box('ftyp', 'avif', u32(0), 'avif'), box('free'))],
   ])('is done with in time that grows with its bytes alone: %s', (_, bytes) => {
     const started = performance.now();

@@ -94,6 +94,11 @@ async function jpegs(): Promise<Record<string, Fixture>> {
       afterSoi(baseline, segment(0xe1, 'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>'), app1(exif(6))),
       turned,
     ),
+    'a JPEG with markers among those of frames that are none': {
+      ...jpeg(afterSoi(baseline, segment(0xcc, u8(0, 0x10, 0x10, 5, 9, 9)), segment(0xc8, 'reserved'))),
+      undecodable: true,
+    },
+    'a JPEG with EXIF between its scans, where decoders do not look': jpeg(betweenScans(app1(exif(6)))),
     'a JPEG whose SOF lies beyond 2.6 MB of profile': jpeg(
       afterSoi(baseline, ...Array.from({ length: 40 }, () => segment(0xe2, Buffer.alloc(65_533, 0xd9)))),
     ),
@@ -236,6 +241,14 @@ async function webps(): Promise<Record<string, Fixture>> {
       webp(vp8x(HAS_EXIF, 33, 25), ...frame, riffChunk('EXIF', join('Exif\0\0', exif(8, 'II')))),
       turned,
     ),
+    'a WebP turned by the first of two EXIF chunks': image(
+      webp(vp8x(HAS_EXIF, 33, 25), ...frame, riffChunk('EXIF', exif(6)), riffChunk('EXIF', exif(1))),
+      turned,
+    ),
+    'a WebP with half a chunk header before its end': {
+      ...image(webp(...frame, Buffer.from('half'))),
+      undecodable: true,
+    },
     'a WebP with EXIF it does not announce': {
       ...image(webp(vp8x(0, 33, 25), ...frame, riffChunk('EXIF', exif(6)))),
       undecodable: true,
@@ -264,6 +277,12 @@ async function avifs(): Promise<Record<string, Fixture>> {
       { width: height, height: width },
     ),
     'an AVIF with a line break after it': avif(join(still, '\r\n'), { trailer: 2 }),
+    'an AVIF with bytes after it that no box is as short as': avif(join(still, u32(3), 'free', u8(1)), {
+      trailer: 9,
+    }),
+    'an AVIF with bytes after it that no box is named': avif(join(still, u32(999), u8(0, 1, 2, 3, 4)), {
+      trailer: 9,
+    }),
   };
 }
 
@@ -297,7 +316,12 @@ function heifs(): Record<string, Fixture> {
   const sequence = (brand: string, ...tracks: Buffer[]) =>
     join(
       box('ftyp', brand, u32(0), 'msf1', brand),
-      box('moov', fullBox('mvhd', 0, 0, Buffer.alloc(96)), ...tracks.map((track) => box('trak', track))),
+      box(
+        'moov',
+        fullBox('mvhd', 0, 0, Buffer.alloc(96)),
+        box('free', tkhd(0, upright, 7, 7)),
+        ...tracks.map((track) => box('trak', box('free', tkhd(0, upright, 7, 7).subarray(8)), track)),
+      ),
       box('mdat', Buffer.alloc(16)),
     );
 
@@ -319,9 +343,9 @@ function heifs(): Record<string, Fixture> {
       { properties: [irot(1), clap(20, 10), ispe(40, 30)], items: { 1: [3, 2, 1] } },
       { width: 10, height: 20 },
     ),
-    'an AVIF with a crop that makes no sense': made({
-      properties: [ispe(40, 30), clap(0, 0)],
-      items: { 1: [1, 2] },
+    'an AVIF with crops that make no sense': made({
+      properties: [ispe(40, 30), clap(0, 20), clap(20, 0)],
+      items: { 1: [1, 2, 3] },
     }),
     'a grid of tiles, whose size is its own': made({
       properties: [ispe(10, 10), ispe(40, 30)],
@@ -342,7 +366,7 @@ function heifs(): Record<string, Fixture> {
     'property numbers of 15 bits': made({
       properties: [...padding, ispe(40, 30)],
       items: { 1: [201] },
-      ipmaFlags: 1,
+      ipmaFlags: 3,
     }),
     'items inside idat': made({ ilocVersion: 1, construction: 1 }),
     'meta after mdat': made({ metaLast: true }),
@@ -352,7 +376,7 @@ function heifs(): Record<string, Fixture> {
     'meta without a length, which reaches to the end': made({ meta: lastBox, metaLast: true }),
     'an AVIF sequence of tracks only': {
       ...made({}),
-      bytes: sequence('avis', tkhd(0, upright, 0, 0), tkhd(0, upright, 40, 30)),
+      bytes: sequence('avis', tkhd(0, upright, 0, 0), tkhd(0, upright, 40, 0), tkhd(0, upright, 40, 30)),
     },
     'a HEIC sequence of tracks only, turned': {
       ...made({}),
@@ -376,8 +400,12 @@ function heifs(): Record<string, Fixture> {
         ),
       ]),
     ),
+    'a HEIC that AVIF readers may read as well': made(
+      { brands: ['heic', 'mif1', 'avif'] },
+      { type: 'image/heic' },
+    ),
     'a HEIC that puts mif1 first': made({ brands: ['mif1', 'heic'] }, { type: 'image/heic' }),
-    'a HEIF of another codec': made({ brands: ['mif1', 'miaf', 'vvic'] }, { type: 'image/heif' }),
+    'a HEIF of another codec': made({ brands: ['vvic', 'mif1', 'miaf'] }, { type: 'image/heif' }),
     'a HEIF sequence of another codec': made({ brands: ['msf1', 'iso8'] }, { type: 'image/heif' }),
   };
 }

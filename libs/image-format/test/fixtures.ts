@@ -140,7 +140,7 @@ export interface HeifOptions {
   readonly primary?: number;
   readonly pitmVersion?: 0 | 1;
   readonly ipmaVersion?: 0 | 1;
-  readonly ipmaFlags?: 0 | 1;
+  readonly ipmaFlags?: number;
   readonly ilocVersion?: 0 | 1 | 2;
   /** Where the items' bytes are: in `mdat` (0) or in `idat` (1), for which `iloc` has to be of version 1 up. */
   readonly construction?: 0 | 1;
@@ -175,7 +175,7 @@ export function heif(options: HeifOptions = {}): Buffer {
   const ftyp = box('ftyp', brands[0] ?? '', u32(0), ...brands);
   const ipma = ids.map((item) => {
     const indices = items[item] ?? [];
-    const index = (value: number) => (ipmaFlags ? u16(value | 0x8000) : u8(value | 0x80));
+    const index = (value: number) => (ipmaFlags & 1 ? u16(value | 0x8000) : u8(value | 0x80));
     return join(id(item, ipmaVersion === 1), u8(indices.length), ...indices.map(index));
   });
   const metaAt = (pixelsAt: number) =>

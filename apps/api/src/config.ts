@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { EnvError, flag, integer, list, oneOf, readEnv, secret, text, url } from '#env';
+import { flag, integer, list, oneOf, readEnv, type Rule, secret, text, url, type Values } from '#env';
 import { IMAGE_TYPES, type ImageType } from '#image-format';
 import { type S3Options, uploadMemoryBytes } from '#object-store';
 
@@ -22,7 +22,8 @@ const VARIABLES = {
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 
   AUTH: oneOf(['api-key', 'none']).optional(),
-  API_KEYS: secret(list(text('name:sha256-hex, parted by commas', /^[\w.-]{1,64}:[\da-f]{64}$/i))).optional(),
+  // `optional` goes inside: what wraps a secret no longer counts as one.
+  API_KEYS: secret(list(text('name:sha256-hex, parted by commas', /^[\w.-]{1,64}:[\da-f]{64}$/i)).optional()),
 
   MAX_IMAGE_BYTES: integer({ min: 1, max: 1024 * MiB, default: 20 * MiB }),
   MAX_IMAGES_PER_REQUEST: integer({ min: 1, max: 100, default: 10 }),
@@ -52,6 +53,57 @@ const VARIABLES = {
   DRAIN_DELAY_MS: integer({ min: 0, max: 300_000, default: 2_000 }),
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, default: 25_000 }),
 };
+
+type Env = Values<typeof VARIABLES>;
+
+const RULES: readonly Rule<Env>[] = [
+  {
+    of: ['NODE_ENV', 'AUTH', 'API_KEYS'],
+    problem: (env) =>
+      authMode(env) === 'api-key' && env.API_KEYS === undefined
+        ? 'API_KEYS is not set; expected name:sha256-hex, parted by commas, or AUTH=none to let anybody upload'
+        : undefined,
+  },
+  {
+    of: ['API_KEYS'],
+    problem: ({ API_KEYS = [] }) => {
+      const names = API_KEYS.map((entry) => parseKey(entry)[0]);
+      const twice = names.find((name, index) => names.indexOf(name) !== index);
+      return (
+        twice && `API_KEYS names ${JSON.stringify(twice)} twice; expected a name of its own for each key`
+      );
+    },
+  },
+  {
+    of: ['S3_ENDPOINT', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'],
+    problem: (env) => {
+      const missing = (['S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const).filter((name) => !env[name]);
+      if (missing.length === 1) return `${missing.join()} is not set; expected both credentials or none`;
+      return missing.length === 2 && env.S3_ENDPOINT
+        ? `${missing.join(' and ')} are not set; expected both, since S3_ENDPOINT is set`
+        : undefined;
+    },
+  },
+  {
+    of: ['MAX_IMAGE_BYTES', 'MAX_UPLOAD_MEMORY_BYTES', 'S3_PART_BYTES', 'S3_PARTS_IN_FLIGHT'],
+    problem: (env) => {
+      const needed = uploadMemoryBytes(env.MAX_IMAGE_BYTES, {
+        partBytes: env.S3_PART_BYTES,
+        partsInFlight: env.S3_PARTS_IN_FLIGHT,
+      });
+      return needed > env.MAX_UPLOAD_MEMORY_BYTES
+        ? `MAX_UPLOAD_MEMORY_BYTES is ${env.MAX_UPLOAD_MEMORY_BYTES}; expected ${needed} at least, which one image of MAX_IMAGE_BYTES can take`
+        : undefined;
+    },
+  },
+  {
+    of: ['DRAIN_DELAY_MS', 'SHUTDOWN_TIMEOUT_MS'],
+    problem: ({ DRAIN_DELAY_MS, SHUTDOWN_TIMEOUT_MS }) =>
+      DRAIN_DELAY_MS >= SHUTDOWN_TIMEOUT_MS
+        ? `DRAIN_DELAY_MS is ${DRAIN_DELAY_MS}; expected less than SHUTDOWN_TIMEOUT_MS (${SHUTDOWN_TIMEOUT_MS})`
+        : undefined,
+  },
+];
 
 export interface UploadConfig {
   readonly maxImageBytes: number;
@@ -85,9 +137,7 @@ export abstract class Config {
 
 /** @throws EnvError that names every wrong variable. */
 export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
-  const env = readEnv(VARIABLES, source);
-  const problems = [...contradictions(env)];
-  if (problems.length > 0) throw new EnvError(problems);
+  const env = readEnv(VARIABLES, source, RULES);
   const { S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = env;
   return {
     port: env.PORT,
@@ -123,30 +173,6 @@ export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
     },
     drain: { delayMs: env.DRAIN_DELAY_MS, timeoutMs: env.SHUTDOWN_TIMEOUT_MS },
   };
-}
-
-type Env = ReturnType<typeof readEnv<typeof VARIABLES>>;
-
-function* contradictions(env: Env): Generator<string> {
-  if (authMode(env) === 'api-key' && !env.API_KEYS?.length) {
-    yield 'API_KEYS is not set; expected name:sha256-hex, parted by commas, or AUTH=none to let anybody upload';
-  }
-  if (Boolean(env.S3_ACCESS_KEY_ID) !== Boolean(env.S3_SECRET_ACCESS_KEY)) {
-    yield 'S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together; only one of them is set';
-  }
-  if (env.S3_ENDPOINT && !env.S3_ACCESS_KEY_ID) {
-    yield 'S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY are not set; expected both, since S3_ENDPOINT is set';
-  }
-  const needed = uploadMemoryBytes(env.MAX_IMAGE_BYTES, {
-    partBytes: env.S3_PART_BYTES,
-    partsInFlight: env.S3_PARTS_IN_FLIGHT,
-  });
-  if (needed > env.MAX_UPLOAD_MEMORY_BYTES) {
-    yield `MAX_UPLOAD_MEMORY_BYTES holds ${env.MAX_UPLOAD_MEMORY_BYTES}; expected ${needed} at least, which one image of MAX_IMAGE_BYTES can take`;
-  }
-  if (env.DRAIN_DELAY_MS >= env.SHUTDOWN_TIMEOUT_MS) {
-    yield `DRAIN_DELAY_MS holds ${env.DRAIN_DELAY_MS}; expected less than SHUTDOWN_TIMEOUT_MS (${env.SHUTDOWN_TIMEOUT_MS})`;
-  }
 }
 
 /** A service that anybody may write to has to be asked for by name in production. */

@@ -16,15 +16,27 @@ export class EnvError extends Error {
 
 type Source = Readonly<Record<string, string | undefined>>;
 type Shape = Readonly<Record<string, z.ZodType>>;
-type Values<S extends Shape> = { [Name in keyof S]: z.output<S[Name]> };
+export type Values<S extends Shape> = { [Name in keyof S]: z.output<S[Name]> };
+
+/** What variables that are right by themselves may still get wrong together. */
+export interface Rule<V> {
+  /** The variables that `problem` looks at; it is asked only when each of them is right. */
+  readonly of: readonly (keyof V & string)[];
+  readonly problem: (values: V) => string | undefined;
+}
 
 /**
  * Reads the variables that `shape` names. An empty value counts as unset, since compose files pass
  * `${NAME:-}` on. A secret may come from the file that `NAME_FILE` names instead (as Docker secrets do).
  *
- * @throws EnvError naming each bad variable, what it holds (a secret's value never) and what is allowed.
+ * @throws EnvError naming each bad variable, what it holds (a secret's value never) and what is allowed,
+ * and each rule that is broken.
  */
-export function readEnv<S extends Shape>(shape: S, source: Source): Values<S> {
+export function readEnv<S extends Shape>(
+  shape: S,
+  source: Source,
+  rules: readonly Rule<Values<S>>[] = [],
+): Values<S> {
   const values: Record<string, unknown> = {};
   const problems: string[] = [];
   for (const [name, schema] of Object.entries(shape)) {
@@ -37,6 +49,11 @@ export function readEnv<S extends Shape>(shape: S, source: Source): Values<S> {
     } catch (error) {
       problems.push(error instanceof Error ? error.message : String(error));
     }
+  }
+  for (const { of, problem } of rules) {
+    if (!of.every((name) => name in values)) continue;
+    const broken = problem(values as Values<S>);
+    if (broken !== undefined) problems.push(broken);
   }
   if (problems.length > 0) throw new EnvError(problems);
   return values as Values<S>;
@@ -81,11 +98,11 @@ export function oneOf<const Choices extends readonly [string, ...string[]]>(choi
   return z.enum(choices, `one of ${choices.join(', ')}`);
 }
 
-/** An http or https URL; a trailing slash is dropped, so that a path can be appended. */
-export function url(expected = 'an http:// or https:// URL') {
+/** An http or https URL to which a path can be appended; a trailing slash is dropped. */
+export function url(expected = 'an http:// or https:// URL without "?" or "#"') {
   return z
     .string(expected)
-    .refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol), expected)
+    .refine((value) => URL.canParse(value) && /^https?:[^?#]+$/i.test(value), expected)
     .transform((value) => value.replace(/\/+$/, ''));
 }
 
@@ -98,7 +115,7 @@ export function secret<Schema extends z.ZodType>(schema: Schema): Schema {
   return schema.meta({ secret: true });
 }
 
-/** Items parted by commas, white space around them dropped; no empty items. */
+/** Items parted by commas, white space around them dropped; no empty items, but at least one. */
 export function list<Item extends z.ZodType<unknown, string>>(item: Item) {
   return z
     .string()
@@ -108,5 +125,5 @@ export function list<Item extends z.ZodType<unknown, string>>(item: Item) {
         .map((part) => part.trim())
         .filter(Boolean),
     )
-    .pipe(z.array(item));
+    .pipe(z.array(item).min(1, 'at least one item'));
 }

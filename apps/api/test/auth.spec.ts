@@ -133,7 +133,7 @@ describe('AUTH=api-key', () => {
 
 describe.each([
   ['AUTH=api-key with the hash of nothing among its keys', `oops:${sha256('')}`, 'api-key', 401],
-  ['AUTH=none, whatever keys there are', API_KEYS, 'none', 200],
+  ['AUTH=none', '', 'none', 200],
 ])('%s', (_what, keys, AUTH, status) => {
   let bucket: Bucket;
   let replica: Replica;

@@ -17,6 +17,8 @@ export interface LogLine extends Record<string, unknown> {
 export class ReplicaProcess {
   stdout = '';
   stderr = '';
+  /** Resolves with its exit code, or null and the signal that ended it. */
+  readonly exited: Promise<unknown[]>;
   readonly #child: ChildProcess;
   #port = 0;
 
@@ -26,6 +28,7 @@ export class ReplicaProcess {
       env: { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    this.exited = once(this.#child, 'close');
     this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
     });
@@ -36,7 +39,7 @@ export class ReplicaProcess {
 
   /** Resolves once it listens. It has to log at info or below, which is how it tells its port. */
   static async start(environment: NodeJS.ProcessEnv): Promise<ReplicaProcess> {
-    const replica = new ReplicaProcess({ ...environment, HOST: '127.0.0.1', PORT: '0', DRAIN_DELAY_MS: '0' });
+    const replica = new ReplicaProcess({ HOST: '127.0.0.1', PORT: '0', DRAIN_DELAY_MS: '0', ...environment });
     const listening = () => replica.lines.find(({ msg }) => msg === 'listening');
     await until(() => listening() !== undefined || replica.#child.exitCode !== null, 20_000);
     const address = listening()?.['address'] as { port: number } | undefined;
@@ -48,7 +51,7 @@ export class ReplicaProcess {
   /** For a program that is to end by itself; resolves with its exit code. */
   static async run(environment: NodeJS.ProcessEnv): Promise<ReplicaProcess & { exitCode: number | null }> {
     const replica = new ReplicaProcess(environment);
-    const [exitCode] = (await once(replica.#child, 'close')) as [number | null];
+    const [exitCode] = (await replica.exited) as [number | null];
     return Object.assign(replica, { exitCode });
   }
 
@@ -68,9 +71,12 @@ export class ReplicaProcess {
       .map((line) => JSON.parse(line) as LogLine);
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
   async stop(): Promise<void> {
-    if (this.#child.exitCode !== null) return;
-    this.#child.kill('SIGTERM');
-    await once(this.#child, 'close');
+    this.signal('SIGTERM');
+    await this.exited;
   }
 }

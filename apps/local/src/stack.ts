@@ -75,7 +75,7 @@ export class Stack {
   #apiEnvironment(): NodeJS.ProcessEnv {
     return {
       PORT: String(this.options.port),
-      AUTH: process.env['AUTH'] ?? 'none',
+      AUTH: authOf(process.env),
       PUBLIC_URL: process.env['PUBLIC_URL'] ?? this.#url,
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'warn',
       // No balancer has to notice first.
@@ -84,6 +84,11 @@ export class Stack {
       AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
     };
   }
+}
+
+/** Asked for by name, since nobody has a key yet who tries Naru; whoever has set some wants them used. */
+function authOf({ AUTH, API_KEYS, API_KEYS_FILE }: NodeJS.ProcessEnv): string {
+  return AUTH ?? (API_KEYS || API_KEYS_FILE ? 'api-key' : 'none');
 }
 
 async function assertFree(port: number): Promise<void> {

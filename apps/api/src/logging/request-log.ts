@@ -35,6 +35,8 @@ export function logRequests(logger: Logger, replicaId: string) {
         method,
         url,
         remoteAddress,
+        // As the balancer says; nobody has to believe it.
+        forwardedFor: headers['x-forwarded-for'],
         bytes: headers['content-length'],
         userAgent: headers['user-agent'],
       }),

@@ -361,6 +361,7 @@ function heifs(): Record<string, Fixture> {
       primary: 70_000,
       pitmVersion: 1,
       ipmaVersion: 1,
+      ipmaFlags: 2,
       ilocVersion: 2,
     }),
     'property numbers of 15 bits': made({

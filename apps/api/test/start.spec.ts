@@ -36,6 +36,6 @@ describe('the program', () => {
     });
     await first.stop();
     expect(exitCode).toBe(1);
-    expect(stderr).toMatch(/^Naru can't start: .*EADDRINUSE.*\n$/);
+    expect(stderr).toMatch(/^Naru can't start: port \d+ is in use; .*\n$/);
   });
 });

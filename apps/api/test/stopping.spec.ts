@@ -92,16 +92,4 @@ describe('A replica that is told to stop', () => {
     expect(await bucket.unfinished()).toEqual([]);
     expect(await bucket.keys()).toEqual([]);
   });
-
-  it('says which port is taken and exits 1', async () => {
-    const first = await start({});
-    const second = await ReplicaProcess.run({
-      ...environmentFor(bucket),
-      HOST: '127.0.0.1',
-      PORT: String(first.port),
-    });
-    expect(second.exitCode).toBe(1);
-    expect(second.stderr).toBe(`Naru can't start: port ${first.port} is in use; set PORT to another one\n`);
-    await first.stop();
-  });
 });

@@ -4,7 +4,7 @@ import { type Request, type Response } from 'express';
 import { z } from 'zod';
 import { type ByteRange, type ObjectHead, ObjectStore } from '#object-store';
 import { Config } from '../config.js';
-import { Problem } from '../problem/problem.js';
+import { ClientGoneError, Problem } from '../problem/problem.js';
 import { parseByteRange } from './byte-range.js';
 import {
   idOf,
@@ -97,7 +97,7 @@ export class Images {
   async #stream(key: string, response: Response, range?: ByteRange): Promise<StreamableFile> {
     const gone = new AbortController();
     response.once('close', () => {
-      gone.abort();
+      gone.abort(new ClientGoneError('the client left before the image was read'));
     });
     const { head, body } = await this.store.get(key, { range, signal: gone.signal });
     // The head of a ranged answer tells the length of the range.

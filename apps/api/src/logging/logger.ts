@@ -1,6 +1,7 @@
 import { type LoggerService } from '@nestjs/common';
 import { type Logger, type LoggerOptions, pino } from 'pino';
 import { type Config } from '../config.js';
+import { Problem } from '../problem/problem.js';
 import { requestContext } from './request-context.js';
 
 // Nest tells of every route and module it sets up.
@@ -36,7 +37,8 @@ function describeError(error: unknown): unknown {
     message: error.message,
     ...(code !== undefined && { code }),
     ...($metadata && { storeStatus: $metadata.httpStatusCode, storeRequestId: $metadata.requestId }),
-    stack: error.stack,
+    // Where a problem was made tells nothing; what caused it does.
+    ...(!(error instanceof Problem) && { stack: error.stack }),
     ...(error.cause !== undefined && { cause: describeError(error.cause) }),
   };
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse } from 'node:http';
+import { type Response } from 'express';
 import { type Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
 import { requestContext } from './request-context.js';
@@ -24,6 +25,7 @@ export function logRequests(logger: Logger, replicaId: string) {
     },
     customSuccessMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
     customErrorMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
+    customProps: (_request, response) => ({ code: (response as Response).locals['code'] as unknown }),
     customAttributeKeys: { responseTime: 'durationMs', reqId: 'requestId' },
     serializers: {
       req: ({

@@ -1,24 +1,34 @@
-import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger } from '@nestjs/common';
-import { type IncomingMessage, type ServerResponse } from 'node:http';
+import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
+import { type Request, type Response } from 'express';
 import { ImageError } from '#image-format';
 import { ObjectNotFoundError, StoreUnavailableError } from '#object-store';
 import { answerProblem } from './answer.js';
-import { Problem, PROBLEMS, type ProblemCode } from './problem.js';
+import { ClientGoneError, Problem, PROBLEMS, type ProblemCode } from './problem.js';
 
 /** Renders whatever a request throws, Nest's and Express's own errors included, as one kind of problem. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
-  readonly #logger = new Logger('Problem');
-
   catch(error: unknown, host: ArgumentsHost): void {
     const http = host.switchToHttp();
+    const response = http.getResponse<Response>();
+    // The one log line of the request tells what became of it.
+    response.locals['code'] = codeOf(error);
+    if (error instanceof ClientGoneError) {
+      response.destroy();
+      return;
+    }
     const problem = toProblem(error);
-    if (PROBLEMS[problem.code].status >= 500) this.#logger.error({ err: error, code: problem.code });
-    answerProblem(http.getRequest<IncomingMessage>(), http.getResponse<ServerResponse>(), problem);
+    if (PROBLEMS[problem.code].status >= 500) response.err = problem;
+    answerProblem(http.getRequest<Request>(), response, problem);
   }
 }
 
-export function toProblem(error: unknown): Problem {
+/** What became of a request or an image, for the log and the metrics. */
+export function codeOf(error: unknown): ProblemCode | ClientGoneError['code'] {
+  return error instanceof ClientGoneError ? error.code : toProblem(error).code;
+}
+
+function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof ImageError) return new Problem(error.code, error.message);
   if (error instanceof ObjectNotFoundError) {

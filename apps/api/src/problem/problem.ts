@@ -37,6 +37,12 @@ export class Problem extends Error {
   }
 }
 
+/** Nobody is left to read an answer; the log and the metrics say so. */
+export class ClientGoneError extends Error {
+  override readonly name = 'ClientGoneError';
+  readonly code = 'CLIENT_GONE';
+}
+
 /** RFC 9457, application/problem+json, with two members of ours: `code` and `requestId`. */
 export interface ProblemBody {
   type: string;

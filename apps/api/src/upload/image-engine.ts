@@ -17,7 +17,7 @@ import {
 import { toOriginalName } from '../images/original-name.js';
 import { type Metrics } from '../metrics/metrics.js';
 import { Problem } from '../problem/problem.js';
-import { toProblem } from '../problem/problem.filter.js';
+import { codeOf } from '../problem/problem.filter.js';
 import { type MemoryLease, type UploadMemory } from './upload-memory.js';
 
 export const FORM_FIELD = 'images';
@@ -93,7 +93,7 @@ export class ImageEngine implements StorageEngine {
         },
         (error: unknown) => {
           this.refuse(error);
-          metrics.uploads.inc({ outcome: toProblem(this.#abort.signal.reason).code });
+          metrics.uploads.inc({ outcome: codeOf(this.#abort.signal.reason) });
           callback(error);
         },
       )

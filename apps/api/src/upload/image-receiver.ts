@@ -7,7 +7,7 @@ import { Config } from '../config.js';
 import { type Image } from '../images/image.js';
 import { Metrics } from '../metrics/metrics.js';
 import { writeContinue } from '../problem/answer.js';
-import { Problem } from '../problem/problem.js';
+import { ClientGoneError, Problem } from '../problem/problem.js';
 import { FORM_FIELD, ImageEngine, type StoredFile } from './image-engine.js';
 import { UploadMemory } from './upload-memory.js';
 
@@ -194,11 +194,6 @@ export class ImageReceiver {
       );
     });
   }
-}
-
-/** Nobody is left to read an answer. */
-export class ClientGoneError extends Error {
-  override readonly name = 'ClientGoneError';
 }
 
 function malformed(error: unknown): Problem {

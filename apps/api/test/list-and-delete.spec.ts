@@ -113,18 +113,18 @@ describe('GET /images', () => {
       await putForeign(
         'a-first',
         'image',
-        'images',
         'images.txt',
         'imagesque/0',
         `backups/images/${'0'.repeat(32)}`,
         'z-last',
         // Even in our folder: a folder's marker, thumbnails, a note.
         'images/',
-        `images/${images[3]!.id}/thumbnail`,
         'images/0-README.txt',
         'images/5',
         'images/~',
       );
+      // On MinIO a key that others have as a folder hides those others.
+      if (!process.env['E2E_S3_ENDPOINT']) await putForeign('images', `images/${images[3]!.id}/thumbnail`);
       for (const limit of [1, 7, 24, 25, 100]) {
         const ids: string[] = [];
         for await (const some of pages(limit)) ids.push(...some.map(({ id }) => id));

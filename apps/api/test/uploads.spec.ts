@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import sharp from 'sharp';
 import {
   BOUNDARY,
@@ -114,6 +114,22 @@ describe('POST /images', () => {
       .toBuffer();
     const { body } = await replica.upload(bytes).expect(201);
     expect(body.images[0]).toMatchObject({ width: 30, height: 60 });
+  });
+
+  it('tells so even of a large WebP, which says it only behind its pixels', async () => {
+    const raw = { width: 1500, height: 1400, channels: 3 } as const;
+    const bytes = await sharp(randomBytes(1500 * 1400 * 3), { raw })
+      .withMetadata({ orientation: 6 })
+      .webp({ lossless: true, effort: 0 })
+      .toBuffer();
+    expect(bytes.length).toBeGreaterThan(5 * MiB);
+    const { body } = await replica.upload(bytes).expect(201);
+    const [image] = body.images;
+    expect(image).toMatchObject({ contentType: 'image/webp', width: 1400, height: 1500 });
+    expect((await replica.http.get(`${image.url}/info`)).body).toEqual(image);
+    const { headers } = await replica.http.head(image.url);
+    expect(headers).toMatchObject({ etag: image.etag, 'content-type': 'image/webp' });
+    expect(sha256(await download(image.id))).toBe(sha256(bytes));
   });
 
   it('takes a chunked body without a length, in pieces of any size', async () => {

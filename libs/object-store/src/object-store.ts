@@ -53,6 +53,12 @@ export abstract class ObjectStore {
   /** Resolves once the whole object is readable; otherwise leaves nothing behind, no S3 part either. */
   abstract put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }>;
 
+  /**
+   * Replaces the type and metadata of an object that is there; its bytes stay, its entity tag may change.
+   * When it rejects, the object is as it was.
+   */
+  abstract describe(object: Omit<NewObject, 'body'>, signal: AbortSignal): Promise<{ etag: string }>;
+
   abstract head(key: string, signal?: AbortSignal): Promise<ObjectHead>;
 
   /** Destroying the body ends the store's request. */

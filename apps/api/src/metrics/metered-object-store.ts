@@ -23,6 +23,10 @@ export class MeteredObjectStore extends ObjectStore {
     return this.#meter('put', this.store.put(object, signal));
   }
 
+  override describe(object: Omit<NewObject, 'body'>, signal: AbortSignal): Promise<{ etag: string }> {
+    return this.#meter('describe', this.store.describe(object, signal));
+  }
+
   override head(key: string, signal?: AbortSignal): Promise<ObjectHead> {
     return this.#meter('head', this.store.head(key, signal));
   }

@@ -6,14 +6,7 @@ import { type StorageEngine } from 'multer';
 import { ImageInspector, type ImageInfo } from '#image-format';
 import { type ObjectStore, uploadMemoryBytes } from '#object-store';
 import { type UploadConfig } from '../config.js';
-import {
-  type Image,
-  type ImageMetadata,
-  KEY_PREFIX,
-  newImageId,
-  toImage,
-  writeMetadata,
-} from '../images/image.js';
+import { type Image, KEY_PREFIX, newImageId, toImage, writeMetadata } from '../images/image.js';
 import { toOriginalName } from '../images/original-name.js';
 import { type Metrics } from '../metrics/metrics.js';
 import { Problem } from '../problem/problem.js';
@@ -156,22 +149,30 @@ export class ImageEngine implements StorageEngine {
       throw new Problem('NO_IMAGE', 'A form part is empty (0 bytes); send the image itself.');
     }
 
-    const { contentType, width, height } = isWhole ? inspector.finish() : headerOf(inspector, first.length);
     const key = KEY_PREFIX + newImageId();
-    const metadata: ImageMetadata = {
-      width,
-      height,
-      originalName: toOriginalName(file.originalname),
-      uploadedAt: new Date(),
-    };
+    const originalName = toOriginalName(file.originalname);
+    const uploadedAt = new Date();
+    const metadataOf = ({ width, height }: ImageInfo) => ({ width, height, originalName, uploadedAt });
+    const object = (info: ImageInfo) => ({
+      key,
+      contentType: info.contentType,
+      metadata: writeMetadata(metadataOf(info)),
+    });
+
+    const early = isWhole ? inspector.finish() : headerOf(inspector, first.length);
     const counter = { bytes: first.length };
     const body = isWhole ? first : Readable.from(this.#readAll(first, rest, file.stream, inspector, counter));
-    const { etag } = await store.put(
-      { key, contentType, metadata: writeMetadata(metadata), body },
-      this.signal,
-    );
+    let { etag } = await store.put({ ...object(early), body }, this.signal);
     this.#storedKeys.push(key);
-    return toImage({ key, bytes: counter.bytes, etag, contentType }, metadata, publicUrl);
+
+    // A WebP tells behind its pixels that it is to be shown sideways, when the store has the metadata long since.
+    const info = inspector.info ?? early;
+    if (info.width !== early.width) ({ etag } = await store.describe(object(info), this.signal));
+    return toImage(
+      { key, bytes: counter.bytes, etag, contentType: info.contentType },
+      metadataOf(info),
+      publicUrl,
+    );
   }
 
   /** Reads as much as one S3 part takes; `rest` is the chunk that no longer fits, if there is one. */

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
+  CopyObjectCommand,
   CreateBucketCommand,
   DeleteObjectCommand,
   type GetObjectCommandOutput,
@@ -110,6 +111,24 @@ export class S3ObjectStore extends ObjectStore {
       return object.body instanceof Readable
         ? await this.#putInParts(object, object.body, signal)
         : await this.#putWhole(object, object.body, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw toStoreError(error, object.key);
+    }
+  }
+
+  override async describe(object: Omit<NewObject, 'body'>, signal: AbortSignal): Promise<{ etag: string }> {
+    try {
+      const { Bucket, Key } = this.#at(object.key);
+      const output = await this.#client.send(
+        new CopyObjectCommand({
+          ...this.#describe(object),
+          CopySource: `${Bucket}/${Key}`,
+          MetadataDirective: 'REPLACE',
+        }),
+        { abortSignal: signal },
+      );
+      return { etag: output.CopyObjectResult?.ETag ?? '' };
     } catch (error) {
       signal.throwIfAborted();
       throw toStoreError(error, object.key);
@@ -258,7 +277,7 @@ export class S3ObjectStore extends ObjectStore {
   #failingEarly(body: Readable): S3Client {
     const send = async (command: Parameters<S3Client['send']>[0]): Promise<unknown> => {
       try {
-        const output: unknown = await (this.#client.send(command));
+        const output: unknown = await this.#client.send(command);
         return output;
       } catch (error) {
         body.destroy(toError(error));
@@ -323,7 +342,7 @@ export class S3ObjectStore extends ObjectStore {
     return { Bucket: this.#options.bucket, Key: key };
   }
 
-  #describe({ key, contentType, metadata }: NewObject) {
+  #describe({ key, contentType, metadata }: Omit<NewObject, 'body'>) {
     return { ...this.#at(key), ContentType: contentType, Metadata: { ...metadata } };
   }
 }

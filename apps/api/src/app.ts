@@ -35,6 +35,8 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   server.requestTimeout = config.upload.timeoutMs + REQUEST_TIMEOUT_MARGIN_MS;
   // Left to Node, "100 Continue" goes out before anybody has looked at the request.
   server.on('checkContinue', (request, response) => server.emit('request', request, response));
+  // An expectation that nobody knows may be ignored (RFC 9110, section 10.1.1).
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   server.on('clientError', answerClientError(config.replicaId));
   return app;
 }

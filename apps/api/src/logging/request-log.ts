@@ -5,7 +5,7 @@ import { type Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
 import { requestContext } from './request-context.js';
 
-const SANE_ID = /^[\w.:-]{1,128}$/;
+const SANE_ID = /^[\w.-]{1,128}$/;
 const PROBES = /^\/(health|metrics)/;
 
 /**

@@ -40,17 +40,17 @@ export class Stack {
   describe(): string {
     const { data, store } = this.options;
     const sample = relative(process.env['INIT_CWD'] ?? ROOT, SAMPLE);
-    const lines = [
+    const isOpen = authOf(process.env) === 'none';
+    const key = isOpen ? '' : '-H "X-Api-Key: KEY" ';
+    const images = `${relative(ROOT, resolve(ROOT, data)) || '.'}/ (embedded object store)`;
+    return [
       `${styleText('bold', 'Naru is ready at')} ${styleText('cyan', this.#url)}`,
-      `  try it   curl -F "images=@${sample}" ${this.#url}/images`,
+      `  try it   curl ${key}-F "images=@${sample}" ${this.#url}/images`,
       `  docs     ${this.#url}/docs`,
-      `  images   ${store ?? `${relative(ROOT, resolve(ROOT, data)) || '.'}/ (embedded object store)`}`,
-      ...(process.env['AUTH'] === 'api-key'
-        ? []
-        : ['  auth     none: anybody who reaches this port may upload']),
-      'Ctrl-C stops it.',
-    ];
-    return `${lines.join('\n')}\n`;
+      `  images   ${store ?? images}`,
+      `  auth     ${isOpen ? 'none: anybody who reaches this port may upload' : 'uploading, deleting and listing need a key of API_KEYS'}`,
+      'Ctrl-C stops it.\n',
+    ].join('\n');
   }
 
   /** Starts the embedded store, if there is to be one, with a key that lives as long as it; returns how to reach the store. */

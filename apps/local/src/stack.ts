@@ -88,7 +88,7 @@ export class Stack {
 
 /** Asked for by name, since nobody has a key yet who tries Naru; whoever has set some wants them used. */
 function authOf({ AUTH, API_KEYS, API_KEYS_FILE }: NodeJS.ProcessEnv): string {
-  return AUTH ?? (API_KEYS || API_KEYS_FILE ? 'api-key' : 'none');
+  return AUTH || (API_KEYS || API_KEYS_FILE ? 'api-key' : 'none');
 }
 
 async function assertFree(port: number): Promise<void> {

@@ -4,14 +4,16 @@ import {
   Controller,
   type ExceptionFilter,
   Get,
+  Header,
   ServiceUnavailableException,
   UseFilters,
 } from '@nestjs/common';
-import { ApiExcludeController } from '@nestjs/swagger';
+import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheckService, type HealthCheckResult, HealthIndicatorService } from '@nestjs/terminus';
 import { type Response } from 'express';
 import { ObjectStore } from '#object-store';
 import { Drain } from '../drain/drain.js';
+import { Health } from './health.js';
 
 // A store that takes longer than this to say that its bucket is there is no use to an upload either.
 const STORE_TIMEOUT_MS = 2_000;
@@ -22,11 +24,25 @@ const STORE_CACHE_MS = 500;
 @Catch(ServiceUnavailableException)
 class HealthFilter implements ExceptionFilter {
   catch(error: ServiceUnavailableException, host: ArgumentsHost): void {
-    host.switchToHttp().getResponse<Response>().status(503).set('Retry-After', '2').json(error.getResponse());
+    host
+      .switchToHttp()
+      .getResponse<Response>()
+      .status(503)
+      .set({ 'Retry-After': '2', 'Cache-Control': 'no-store' })
+      .json(error.getResponse());
   }
 }
 
-@ApiExcludeController()
+const ApiReadiness = () => (target: object, name: string | symbol, descriptor: PropertyDescriptor) => {
+  ApiOkResponse({ description: 'Ready', type: Health })(target, name, descriptor);
+  ApiServiceUnavailableResponse({
+    description: 'Draining, or the object store is away',
+    type: Health,
+    headers: { 'Retry-After': { description: 'Seconds to wait', schema: { type: 'integer' } } },
+  })(target, name, descriptor);
+};
+
+@ApiTags('operation')
 @Controller('health')
 @UseFilters(HealthFilter)
 export class HealthController {
@@ -38,18 +54,27 @@ export class HealthController {
   ) {}
 
   @Get()
+  @Header('Cache-Control', 'no-store')
+  @ApiOperation({ operationId: 'readHealth', summary: 'The same as /health/ready' })
+  @ApiReadiness()
   all(): Promise<HealthCheckResult> {
     return this.ready();
   }
 
   /** Whether the process works at all. It never asks the store: restarting us would not mend that. */
   @Get('live')
+  @Header('Cache-Control', 'no-store')
+  @ApiOperation({ operationId: 'readLiveness', summary: 'Whether the process works' })
+  @ApiOkResponse({ description: 'It does', type: Health })
   live(): Promise<HealthCheckResult> {
     return this.health.check([]);
   }
 
   /** Whether a balancer should send requests here. */
   @Get('ready')
+  @Header('Cache-Control', 'no-store')
+  @ApiOperation({ operationId: 'readReadiness', summary: 'Whether a balancer should send requests here' })
+  @ApiReadiness()
   ready(): Promise<HealthCheckResult> {
     const replica = this.indicators.check('replica');
     const store = this.indicators

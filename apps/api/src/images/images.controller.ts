@@ -2,6 +2,7 @@ import {
   Controller,
   Delete,
   Get,
+  Head,
   HttpCode,
   Param,
   Post,
@@ -23,6 +24,7 @@ import {
   ApiParam,
   ApiProduces,
   ApiQuery,
+  ApiResponse,
   ApiSecurity,
   ApiTags,
 } from '@nestjs/swagger';
@@ -38,6 +40,18 @@ const ApiKey = () => (target: object, name: string | symbol, descriptor: Propert
   ApiBearerAuth()(target, name, descriptor);
   ApiSecurity('apiKey')(target, name, descriptor);
 };
+
+const ApiConditions = () => (target: object, name: string | symbol, descriptor: PropertyDescriptor) => {
+  for (const header of ['If-None-Match', 'If-Modified-Since']) {
+    ApiHeader({ name: header, required: false, schema: { type: 'string' } })(target, name, descriptor);
+  }
+};
+const BYTES = { type: 'string', format: 'binary' } as const;
+const IMAGE_HEADERS = Object.fromEntries(
+  ['ETag', 'Last-Modified', 'Content-Length', 'Content-Disposition', 'Cache-Control', 'Accept-Ranges'].map(
+    (name) => [name, { schema: { type: name === 'Content-Length' ? 'integer' : 'string' } as const }],
+  ),
+);
 
 @ApiTags('images')
 @Controller('images')
@@ -63,6 +77,7 @@ export class ImagesController {
     },
   })
   @ApiCreatedResponse({
+    description: 'Every image, in the order sent',
     type: CreatedImages,
     headers: {
       Location: { description: 'The URL of the image, when there is one', schema: { type: 'string' } },
@@ -104,21 +119,49 @@ export class ImagesController {
     schema: { type: 'integer', minimum: 1, maximum: 100, default: 50 },
   })
   @ApiQuery({ name: 'cursor', required: false, schema: { type: 'string' } })
-  @ApiOkResponse({ type: ImagePage })
+  @ApiOkResponse({ description: 'A page', type: ImagePage })
   @ApiProblems('INVALID_ARGUMENT', 'UNAUTHENTICATED', 'INTERNAL', 'STORE_UNAVAILABLE')
   list(@Query() query: Record<string, unknown>): Promise<ImagePage> {
     return this.images.list(query);
   }
 
+  @Head(':id')
+  @ApiImageId()
+  @ApiOperation({ operationId: 'readImageHead', summary: 'The head that GET would answer with' })
+  @ApiConditions()
+  @ApiOkResponse({ description: 'The image is there', headers: IMAGE_HEADERS })
+  @ApiResponse({ status: 304, description: 'The copy that the client has is still good' })
+  @ApiResponse({ status: '4XX', description: 'As GET answers, without the problem' })
+  @ApiResponse({ status: '5XX', description: 'As GET answers, without the problem' })
+  head(
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<StreamableFile | undefined> {
+    return this.images.read(id, request, response);
+  }
+
   @Get(':id')
   @ApiImageId()
   @ApiOperation({ operationId: 'readImage', summary: 'Read the bytes exactly as they were sent' })
-  @ApiHeader({ name: 'Range', required: false })
-  @ApiHeader({ name: 'If-None-Match', required: false })
-  @ApiHeader({ name: 'If-Modified-Since', required: false })
+  @ApiHeader({
+    name: 'Range',
+    required: false,
+    description: 'One range of bytes',
+    schema: { type: 'string' },
+  })
+  @ApiHeader({ name: 'If-Range', required: false, schema: { type: 'string' } })
+  @ApiConditions()
   @ApiProduces('image/*')
-  @ApiOkResponse({ description: 'The image', schema: { type: 'string', format: 'binary' } })
-  @ApiProblems('NOT_FOUND', 'RANGE_NOT_SATISFIABLE', 'INTERNAL', 'STORE_UNAVAILABLE')
+  @ApiOkResponse({ description: 'The image', headers: IMAGE_HEADERS, schema: BYTES })
+  @ApiResponse({
+    status: 206,
+    description: 'The range of it that was asked for',
+    headers: { ...IMAGE_HEADERS, 'Content-Range': { schema: { type: 'string' } } },
+    schema: BYTES,
+  })
+  @ApiResponse({ status: 304, description: 'The copy that the client has is still good' })
+  @ApiProblems('INVALID_ARGUMENT', 'NOT_FOUND', 'RANGE_NOT_SATISFIABLE', 'INTERNAL', 'STORE_UNAVAILABLE')
   read(
     @Param('id') id: string,
     @Req() request: Request,
@@ -130,8 +173,8 @@ export class ImagesController {
   @Get(':id/info')
   @ApiImageId()
   @ApiOperation({ operationId: 'readImageInfo', summary: 'What is known of an image' })
-  @ApiOkResponse({ type: Image })
-  @ApiProblems('NOT_FOUND', 'INTERNAL', 'STORE_UNAVAILABLE')
+  @ApiOkResponse({ description: 'What is known', type: Image })
+  @ApiProblems('INVALID_ARGUMENT', 'NOT_FOUND', 'INTERNAL', 'STORE_UNAVAILABLE')
   info(@Param('id') id: string): Promise<Image> {
     return this.images.info(id);
   }
@@ -142,8 +185,8 @@ export class ImagesController {
   @ApiKey()
   @ApiImageId()
   @ApiOperation({ operationId: 'deleteImage', summary: 'Delete an image' })
-  @ApiNoContentResponse()
-  @ApiProblems('UNAUTHENTICATED', 'NOT_FOUND', 'INTERNAL', 'STORE_UNAVAILABLE')
+  @ApiNoContentResponse({ description: 'It is gone' })
+  @ApiProblems('INVALID_ARGUMENT', 'UNAUTHENTICATED', 'NOT_FOUND', 'INTERNAL', 'STORE_UNAVAILABLE')
   remove(@Param('id') id: string): Promise<void> {
     return this.images.remove(id);
   }

@@ -17,9 +17,9 @@ export function answerProblem(request: IncomingMessage, response: ServerResponse
   }
   const body = problemBody(problem, String(response.getHeader('X-Request-Id') ?? ''));
   const json = Buffer.from(JSON.stringify(body));
-  for (const name of ['Content-Disposition', 'Content-Range', 'ETag', 'Last-Modified', 'Cache-Control']) {
-    if (name !== 'Content-Range' || body.status !== 416) response.removeHeader(name);
-  }
+  // Set for an image before it turned out that there is none to send; a 416 tells its length.
+  const stale = ['Content-Disposition', 'ETag', 'Last-Modified', 'Accept-Ranges'];
+  for (const name of body.status === 416 ? stale : [...stale, 'Content-Range']) response.removeHeader(name);
   response.setHeaders(new Map(Object.entries(problemHeaders(problem.code))));
   response.writeHead(body.status, {
     'Content-Type': 'application/problem+json; charset=utf-8',
@@ -38,7 +38,7 @@ export function answerProblem(request: IncomingMessage, response: ServerResponse
 }
 
 /** Whether the request asked for "100 Continue" and has not been told so. */
-export function awaitsContinue(request: IncomingMessage): boolean {
+function awaitsContinue(request: IncomingMessage): boolean {
   return request.headers.expect?.toLowerCase() === '100-continue' && !continued.has(request);
 }
 

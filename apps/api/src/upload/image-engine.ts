@@ -15,6 +15,8 @@ import { type MemoryLease, type UploadMemory } from './upload-memory.js';
 
 export const FORM_FIELD = 'images';
 
+const logger = new Logger('Upload');
+
 export interface StoredFile extends Express.Multer.File {
   readonly image: Image;
 }
@@ -28,6 +30,15 @@ export interface EngineParts {
   readonly metrics: Metrics;
 }
 
+/** What was read of an image before it is known whether it fits one S3 part. */
+interface Start {
+  /** One chunk if the image is whole, else a second one that no longer fitted. */
+  readonly chunks: [Buffer, ...Buffer[]];
+  /** Of the image as far as it was read. */
+  bytes: number;
+  readonly isWhole: boolean;
+}
+
 /**
  * multer's storage engine for one request: takes each form part as a stream, checks it while it flows,
  * and puts it into the store. All or nothing: the first thing that goes wrong aborts every form part.
@@ -36,7 +47,6 @@ export interface EngineParts {
  * a multipart upload, of which no more than the S3 parts in flight and the one being filled are in memory.
  */
 export class ImageEngine implements StorageEngine {
-  readonly #logger = new Logger('Upload');
   readonly #abort = new AbortController();
   readonly #work: Promise<void>[] = [];
   readonly #storedKeys: string[] = [];
@@ -108,7 +118,7 @@ export class ImageEngine implements StorageEngine {
     await Promise.all(
       this.#storedKeys.map((key) =>
         this.parts.store.delete(key).catch((error: unknown) => {
-          this.#logger.error({ msg: 'an image of a refused request is left in the store', key, err: error });
+          logger.error({ msg: 'an image of a refused request is left in the store', key, err: error });
         }),
       ),
     );
@@ -142,12 +152,12 @@ export class ImageEngine implements StorageEngine {
   async #store(file: Express.Multer.File, lease: MemoryLease): Promise<Image> {
     const { config, store, publicUrl } = this.parts;
     const inspector = new ImageInspector(config);
-    const { first, rest } = await this.#readFirst(file.stream, inspector);
-    const isWhole = rest === undefined;
-    if (isWhole) lease.shrinkTo(first.length);
-    if (first.length === 0) {
+    const start = await this.#readStart(file.stream, inspector);
+    const { isWhole } = start;
+    if (start.bytes === 0) {
       throw new Problem('NO_IMAGE', 'A form part is empty (0 bytes); send the image itself.');
     }
+    if (isWhole) lease.shrinkTo(start.bytes);
 
     const key = KEY_PREFIX + newImageId();
     const originalName = toOriginalName(file.originalname);
@@ -159,9 +169,8 @@ export class ImageEngine implements StorageEngine {
       metadata: writeMetadata(metadataOf(info)),
     });
 
-    const early = isWhole ? inspector.finish() : headerOf(inspector, first.length);
-    const counter = { bytes: first.length };
-    const body = isWhole ? first : Readable.from(this.#readAll(first, rest, file.stream, inspector, counter));
+    const early = isWhole ? inspector.finish() : headerOf(inspector, start.bytes);
+    const body = isWhole ? start.chunks[0] : Readable.from(this.#readAll(start, file.stream, inspector));
     let { etag } = await store.put({ ...object(early), body }, this.signal);
     this.#storedKeys.push(key);
 
@@ -169,40 +178,35 @@ export class ImageEngine implements StorageEngine {
     const info = inspector.info ?? early;
     if (info.width !== early.width) ({ etag } = await store.describe(object(info), this.signal));
     return toImage(
-      { key, bytes: counter.bytes, etag, contentType: info.contentType },
+      { key, bytes: start.bytes, etag, contentType: info.contentType },
       metadataOf(info),
       publicUrl,
     );
   }
 
-  /** Reads as much as one S3 part takes; `rest` is the chunk that no longer fits, if there is one. */
-  async #readFirst(stream: Readable, inspector: ImageInspector): Promise<{ first: Buffer; rest?: Buffer }> {
+  /** Reads as much as one S3 part takes. */
+  async #readStart(stream: Readable, inspector: ImageInspector): Promise<Start> {
     // One buffer from the start: joining chunks later would hold every byte twice for a moment.
     const room = Buffer.allocUnsafeSlow(Math.min(this.declaredBytes, this.parts.config.partBytes));
     let bytes = 0;
     for await (const chunk of chunksOf(stream)) {
       inspector.push(chunk);
-      if (bytes + chunk.length > room.length) return { first: room.subarray(0, bytes), rest: chunk };
+      if (bytes + chunk.length > room.length) {
+        return { chunks: [room.subarray(0, bytes), chunk], bytes: bytes + chunk.length, isWhole: false };
+      }
       chunk.copy(room, bytes);
       bytes += chunk.length;
     }
-    return { first: room.subarray(0, bytes) };
+    return { chunks: [room.subarray(0, bytes)], bytes, isWhole: true };
   }
 
   /** The whole image, chunk by chunk; fails before its end, and so before the store has it, if a check does. */
-  async *#readAll(
-    first: Buffer,
-    rest: Buffer,
-    stream: Readable,
-    inspector: ImageInspector,
-    counter: { bytes: number },
-  ) {
-    yield first;
-    counter.bytes += rest.length;
-    yield rest;
+  async *#readAll(start: Start, stream: Readable, inspector: ImageInspector): AsyncGenerator<Buffer> {
+    // Let go of each, or the first S3 part would stay in memory until the last one is sent.
+    for (let chunk = start.chunks.shift(); chunk; chunk = start.chunks.shift()) yield chunk;
     for await (const chunk of chunksOf(stream)) {
       this.#check(() => inspector.push(chunk));
-      counter.bytes += chunk.length;
+      start.bytes += chunk.length;
       yield chunk;
     }
     this.#check(() => inspector.finish());

@@ -8,7 +8,7 @@ import { type Image } from '../images/image.js';
 import { Metrics } from '../metrics/metrics.js';
 import { writeContinue } from '../problem/answer.js';
 import { ClientGoneError, Problem } from '../problem/problem.js';
-import { FORM_FIELD, ImageEngine, type StoredFile } from './image-engine.js';
+import { type EngineParts, FORM_FIELD, ImageEngine, type StoredFile } from './image-engine.js';
 import { UploadMemory } from './upload-memory.js';
 
 // The head of a form part is at most 16 KiB (busboy's limit); a boundary and line ends come on top.
@@ -17,14 +17,17 @@ const FORM_PART_OVERHEAD_BYTES = 17 * 1024;
 /** Takes the images of a request: from its head through multer and the engine to the store. */
 @Injectable()
 export class ImageReceiver {
+  readonly #parts: EngineParts;
   readonly #active = new Map<ImageEngine, Promise<unknown>>();
 
   constructor(
     private readonly config: Config,
-    private readonly store: ObjectStore,
-    private readonly memory: UploadMemory,
-    private readonly metrics: Metrics,
-  ) {}
+    store: ObjectStore,
+    memory: UploadMemory,
+    metrics: Metrics,
+  ) {
+    this.#parts = { config: config.upload, publicUrl: config.publicUrl, store, memory, metrics };
+  }
 
   /**
    * Resolves with every image of the request, in the order sent, once all of them are readable.
@@ -33,12 +36,7 @@ export class ImageReceiver {
    * @throws Problem, ImageError or StoreUnavailableError
    */
   async receive(request: Request, response: Response): Promise<Image[]> {
-    const declaredBytes = this.#admit(request);
-    const { config, store, memory, metrics } = this;
-    const engine = new ImageEngine(
-      { config: config.upload, publicUrl: config.publicUrl, store, memory, metrics },
-      declaredBytes,
-    );
+    const engine = new ImageEngine(this.#parts, this.#admit(request));
     const images = this.#run(engine, request, response);
     const ended = images.then(
       () => this.#active.delete(engine),

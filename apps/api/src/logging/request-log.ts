@@ -23,7 +23,9 @@ export function logRequests(logger: Logger, replicaId: string) {
       if (response.statusCode < 400 && PROBES.test(request.url ?? '')) return 'debug';
       return response.statusCode >= 400 ? 'warn' : 'info';
     },
-    customSuccessMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
+    customSuccessMessage: (request, response) =>
+      // To a client that left, the status was never told.
+      `${String(request.method)} ${response.writableFinished ? response.statusCode : 'aborted'}`,
     customErrorMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
     customProps: (_request, response) => ({ code: (response as Response).locals['code'] as unknown }),
     customAttributeKeys: { responseTime: 'durationMs', reqId: 'requestId' },

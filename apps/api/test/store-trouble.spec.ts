@@ -19,7 +19,7 @@ describe('When the object store is in trouble', () => {
     store = await FaultyStore.start(bucket.endpoint);
     replica = await Replica.start(bucket, {
       S3_ENDPOINT: store.url,
-      S3_REQUEST_TIMEOUT_MS: '300',
+      S3_REQUEST_TIMEOUT_MS: '1000',
       S3_MAX_ATTEMPTS: '2',
     });
     good = await smallPhoto();
@@ -66,6 +66,14 @@ describe('When the object store is in trouble', () => {
     store.fault = (request) => (isPut(request) ? 'cut-answer' : 'pass');
     await unavailable(good);
     expect(await bucket.keys()).toEqual([]);
+  });
+
+  it('takes it back even if the store has to recover first', async () => {
+    store.fault = ({ method }) => (method === 'PUT' ? 'cut-answer' : 503);
+    await unavailable(good);
+    expect(await bucket.keys()).toHaveLength(1);
+    store.fault = () => 'pass';
+    await until(async () => (await bucket.keys()).length === 0);
   });
 
   it('tries again a bounded number of times, and succeeds when the trouble was short', async () => {

@@ -73,6 +73,12 @@ export abstract class ObjectStore {
   /** Succeeds whether or not the object is there, as S3 has it. */
   abstract delete(key: string): Promise<void>;
 
+  /**
+   * Takes back an object that nobody was told of, and whatever a failed put left of it: at once if the store
+   * lets us, else as soon as it does. Resolves after the first try and never rejects.
+   */
+  abstract discard(key: string): Promise<void>;
+
   /** Resolves when the bucket answers. */
   abstract check(signal: AbortSignal): Promise<void>;
 

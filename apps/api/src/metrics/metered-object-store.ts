@@ -46,6 +46,10 @@ export class MeteredObjectStore extends ObjectStore {
     return this.#meter('delete', this.store.delete(key));
   }
 
+  override discard(key: string): Promise<void> {
+    return this.#meter('discard', this.store.discard(key));
+  }
+
   override check(signal: AbortSignal): Promise<void> {
     return this.#meter('check', this.store.check(signal));
   }

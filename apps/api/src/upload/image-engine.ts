@@ -1,6 +1,5 @@
 import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
-import { Logger } from '@nestjs/common';
 import { type Request } from 'express';
 import { type StorageEngine } from 'multer';
 import { ImageInspector, type ImageInfo } from '#image-format';
@@ -14,8 +13,6 @@ import { codeOf } from '../problem/problem.filter.js';
 import { type MemoryLease, type UploadMemory } from './upload-memory.js';
 
 export const FORM_FIELD = 'images';
-
-const logger = new Logger('Upload');
 
 export interface StoredFile extends Express.Multer.File {
   readonly image: Image;
@@ -112,16 +109,10 @@ export class ImageEngine implements StorageEngine {
     callback(null);
   }
 
-  /** Waits until every aborted put has ended, then deletes what the refused request had stored. */
+  /** Waits until every aborted put has ended, then takes back what the refused request had stored. */
   async discard(): Promise<void> {
     await Promise.all(this.#work);
-    await Promise.all(
-      this.#storedKeys.map((key) =>
-        this.parts.store.delete(key).catch((error: unknown) => {
-          logger.error({ msg: 'an image of a refused request is left in the store', key, err: error });
-        }),
-      ),
-    );
+    await Promise.all(this.#storedKeys.map((key) => this.parts.store.discard(key)));
   }
 
   async #take(file: Express.Multer.File): Promise<Image> {

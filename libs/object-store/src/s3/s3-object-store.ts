@@ -25,6 +25,7 @@ import {
   ObjectStore,
   StoreUnavailableError,
 } from '../object-store.js';
+import { Leftovers } from './leftovers.js';
 
 export interface S3Options {
   /** Left out: AWS's own endpoint of the region. */
@@ -75,6 +76,7 @@ export function uploadMemoryBytes(
 export class S3ObjectStore extends ObjectStore {
   readonly #client: S3Client;
   readonly #options: S3Options;
+  readonly #leftovers = new Leftovers((key) => this.#clear(key));
 
   constructor(options: S3Options) {
     super();
@@ -207,6 +209,10 @@ export class S3ObjectStore extends ObjectStore {
     }
   }
 
+  override discard(key: string): Promise<void> {
+    return this.#leftovers.discard(key);
+  }
+
   override async check(signal: AbortSignal): Promise<void> {
     const { bucket: Bucket, createBucket } = this.#options;
     try {
@@ -220,6 +226,7 @@ export class S3ObjectStore extends ObjectStore {
   }
 
   override close(): void {
+    this.#leftovers.close();
     this.#client.destroy();
   }
 
@@ -240,7 +247,7 @@ export class S3ObjectStore extends ObjectStore {
       signal.throwIfAborted();
       return { etag: output.ETag ?? '' };
     } catch (error) {
-      if (mayHaveStored(error)) await this.#discard(object.key);
+      if (mayHaveStored(error)) await this.discard(object.key);
       throw error;
     } finally {
       clearTimeout(timer);
@@ -265,8 +272,7 @@ export class S3ObjectStore extends ObjectStore {
       return { etag: output.ETag ?? '' };
     } catch (error) {
       body.destroy();
-      await this.#discardParts(object.key);
-      await this.#discard(object.key);
+      await this.discard(object.key);
       throw error;
     } finally {
       signal.removeEventListener('abort', onAbort);
@@ -287,15 +293,8 @@ export class S3ObjectStore extends ObjectStore {
     return Object.create(this.#client, { send: { value: send } }) as S3Client;
   }
 
-  /** Deletes what a failed put may have stored. What is left if the store is away, the sweeper finds. */
-  async #discard(key: string): Promise<void> {
-    await this.#client
-      .send(new DeleteObjectCommand(this.#at(key)), { abortSignal: AbortSignal.timeout(DISCARD_TIMEOUT_MS) })
-      .catch(() => undefined);
-  }
-
-  /** Aborts unfinished uploads of the key, those included whose upload id never reached us. */
-  async #discardParts(key: string): Promise<void> {
+  /** Aborts unfinished uploads of the key, those included whose upload id never reached us, and deletes the object. */
+  async #clear(key: string): Promise<void> {
     const abortSignal = AbortSignal.timeout(DISCARD_TIMEOUT_MS);
     try {
       const { Uploads = [] } = await this.#client.send(
@@ -304,12 +303,12 @@ export class S3ObjectStore extends ObjectStore {
       );
       for (const { Key, UploadId } of Uploads) {
         if (Key !== key) continue;
-        await this.#client.send(new AbortMultipartUploadCommand({ ...this.#at(key), UploadId }), {
-          abortSignal,
-        });
+        const upload = { ...this.#at(key), UploadId };
+        await this.#client.send(new AbortMultipartUploadCommand(upload), { abortSignal });
       }
-    } catch {
-      // As above: left to the sweeper.
+    } finally {
+      // Last, since an upload could still be completed until it was aborted.
+      await this.#client.send(new DeleteObjectCommand(this.#at(key)), { abortSignal });
     }
   }
 
@@ -358,10 +357,14 @@ function toHead(key: string, output: HeadObjectCommandOutput | GetObjectCommandO
   };
 }
 
-/** A refusal (4xx) and a connection that was never made have stored nothing; after anything else one can't know. */
+/** A first try that was refused (4xx), or found nobody, has stored nothing; after anything else one can't know. */
 function mayHaveStored(error: unknown): boolean {
-  if (error instanceof S3ServiceException) return (error.$metadata.httpStatusCode ?? 500) >= 500;
-  return (error as NodeJS.ErrnoException).code !== 'ECONNREFUSED';
+  const { code, $metadata } = error as {
+    code?: string;
+    $metadata?: { attempts?: number; httpStatusCode?: number };
+  };
+  const status = $metadata?.httpStatusCode ?? 500;
+  return ($metadata?.attempts ?? 1) > 1 || (status >= 500 && code !== 'ECONNREFUSED');
 }
 
 function toStoreError(error: unknown, key: string): Error {

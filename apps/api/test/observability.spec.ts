@@ -1,8 +1,10 @@
 import {
   Bucket,
   environmentFor,
+  MiB,
   multipart,
   photo,
+  photoOf,
   postHead,
   RawConnection,
   Replica,
@@ -122,6 +124,26 @@ describe('the log', () => {
     }
     // None of it without an id.
     expect(replica.lines.filter(({ level, requestId }) => level === 'error' && !requestId)).toEqual([]);
+  });
+
+  it('has the id even where the store breaks off in the middle of a read', async () => {
+    const bytes = await photoOf(16 * MiB);
+    const large = await replica.http.post('/images').attach('images', bytes, 'large.jpg').expect(201);
+    proxy.bytesFromStore = 0;
+    const connection = await RawConnection.open(replica.port);
+    connection.socket.pause();
+    connection.write(
+      `GET ${large.body.images[0].url} HTTP/1.1\r\nHost: naru.test\r\nX-Request-Id: cut\r\n\r\n`,
+    );
+    await until(() => proxy.bytesFromStore > 64 * 1024);
+    proxy.cut();
+    connection.socket.resume();
+    await connection.closed;
+    const lines = await linesOf('cut');
+    expect(lines).toEqual([
+      expect.objectContaining({ level: 'error', err: expect.objectContaining({ code: 'ECONNRESET' }) }),
+      expect.objectContaining({ level: 'info', msg: 'GET aborted' }),
+    ]);
   });
 
   it('is JSON, a line each, whatever a client puts into its request', async () => {

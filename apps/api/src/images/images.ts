@@ -54,7 +54,8 @@ export class Images {
     }
     const { limit, cursor } = parsed.data;
     const images: ListedImage[] = [];
-    let after = cursor && keyOf(cursor);
+    // From behind a folder's marker, which consoles make under the bare prefix: MinIO ends a page of one there.
+    let after: string | undefined = cursor === undefined ? KEY_PREFIX : keyOf(cursor);
     let truncated = true;
     // Others may keep objects under our prefix; for each one that a page holds, another image is fetched.
     while (truncated && images.length < limit) {

@@ -48,7 +48,8 @@ function measureRequests(metrics: Metrics) {
     response.once('close', () => {
       metrics.requestsInFlight.dec();
       const route = (request.route as { path?: string } | undefined)?.path ?? 'none';
-      stop({ route, status: response.statusCode });
+      // 499, as nginx has it: the client was gone before there was an answer.
+      stop({ route, status: response.headersSent ? response.statusCode : 499 });
     });
     next();
   };

@@ -264,7 +264,11 @@ describe('the bytes of a large image on their way from the store', () => {
   beforeAll(async () => {
     bucket = await Bucket.open();
     proxy = await StoreProxy.open(bucket);
-    replica = await Replica.start(bucket, { S3_ENDPOINT: proxy.url, MAX_IMAGE_BYTES: String(size) });
+    replica = await Replica.start(bucket, {
+      S3_ENDPOINT: proxy.url,
+      MAX_IMAGE_BYTES: String(size),
+      S3_REQUEST_TIMEOUT_MS: '1000',
+    });
     bytes = await photoOf(size);
     path = (await replica.upload(bytes).expect(201)).body.images[0].url;
   });
@@ -304,6 +308,25 @@ describe('the bytes of a large image on their way from the store', () => {
     const pulled = await settled();
     expect(pulled).toBeLessThan(size / 2);
     socket.destroy();
+  });
+
+  it('come whole to a client that stops reading for longer than the store may be silent', async () => {
+    const socket = await pausedClient();
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    const answer = Buffer.concat(chunks);
+    expect(answer.subarray(answer.indexOf('\r\n\r\n') + 4).equals(bytes)).toBe(true);
+  });
+
+  it('break off when the store falls silent in their midst', async () => {
+    const socket = await pausedClient();
+    await settled();
+    proxy.silence();
+    socket.resume();
+    await once(socket, 'close');
+    expect(socket.bytesRead).toBeLessThan(size);
+    proxy.cut();
   });
 
   it('are no longer asked for when the client goes away', async () => {

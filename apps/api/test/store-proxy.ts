@@ -5,6 +5,7 @@ import { type Bucket } from './harness.js';
 /** Stands between a replica and its store: sees what goes through, and can be taken away. */
 export class StoreProxy {
   readonly #connections = new Set<Socket>();
+  readonly #toStore = new Set<Socket>();
   #server: Server | undefined;
   #port = 0;
   /** What the store has sent, as far as the replica has taken it off the proxy's hands. */
@@ -50,9 +51,15 @@ export class StoreProxy {
     for (const socket of this.#connections) socket.resetAndDestroy();
   }
 
+  /** Lets nothing more of the store through, on the connections that are open. */
+  silence(): void {
+    for (const socket of this.#toStore) socket.unpipe();
+  }
+
   #join(replica: Socket): void {
     const store = connect(Number(this.target.port || 80), this.target.hostname);
     this.#connections.add(replica);
+    this.#toStore.add(store);
     this.connectionsMade += 1;
     store.on('data', (chunk: Buffer) => {
       this.bytesFromStore += chunk.length;
@@ -65,6 +72,7 @@ export class StoreProxy {
       socket.on('error', () => undefined);
       socket.once('close', () => {
         this.#connections.delete(replica);
+        this.#toStore.delete(store);
         other.destroy();
       });
     }

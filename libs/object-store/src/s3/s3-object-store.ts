@@ -1,3 +1,4 @@
+import { type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
@@ -13,6 +14,7 @@ import {
   ListObjectsCommand,
   PutObjectCommand,
   S3Client,
+  type S3ClientConfig,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
@@ -75,6 +77,8 @@ export function uploadMemoryBytes(
  */
 export class S3ObjectStore extends ObjectStore {
   readonly #client: S3Client;
+  /** For bodies: the SDK's own timeout takes a reader that pauses for a store that is silent. */
+  readonly #bodies: S3Client;
   readonly #options: S3Options;
   readonly #leftovers = new Leftovers((key) => this.#clear(key));
 
@@ -82,7 +86,7 @@ export class S3ObjectStore extends ObjectStore {
     super();
     this.#options = options;
     const agent = { keepAlive: true, maxSockets: options.maxSockets };
-    this.#client = new S3Client({
+    const config = (socketTimeout: number): S3ClientConfig => ({
       region: options.region,
       forcePathStyle: options.forcePathStyle,
       maxAttempts: options.maxAttempts,
@@ -97,11 +101,13 @@ export class S3ObjectStore extends ObjectStore {
         connectionTimeout: options.connectTimeoutMs,
         requestTimeout: options.requestTimeoutMs,
         throwOnRequestTimeout: true,
-        socketTimeout: options.requestTimeoutMs,
+        socketTimeout,
         httpAgent: agent,
         httpsAgent: agent,
       },
     });
+    this.#client = new S3Client(config(options.requestTimeoutMs));
+    this.#bodies = new S3Client(config(0));
     // TLS guards the bytes already; hashing them again for the signature is the largest single cost of
     // a put. Over plain http the signature's SHA-256 stays, since nothing else would notice a flipped bit.
     if (options.endpoint === undefined || options.endpoint.startsWith('https:')) this.#leavePayloadUnsigned();
@@ -154,14 +160,16 @@ export class S3ObjectStore extends ObjectStore {
     { range, signal }: { range?: ByteRange | undefined; signal: AbortSignal },
   ): Promise<{ head: ObjectHead; body: Readable }> {
     try {
-      const output = await this.#client.send(
+      const output = await this.#bodies.send(
         new GetObjectCommand({
           ...this.#at(key),
           ...(range && { Range: `bytes=${range.start}-${range.end}` }),
         }),
         { abortSignal: signal },
       );
-      return { head: toHead(key, output), body: output.Body as Readable };
+      const body = output.Body as IncomingMessage;
+      endSilence(body, this.#options.requestTimeoutMs);
+      return { head: toHead(key, output), body };
     } catch (error) {
       signal.throwIfAborted();
       throw toStoreError(error, key);
@@ -228,6 +236,7 @@ export class S3ObjectStore extends ObjectStore {
   override close(): void {
     this.#leftovers.close();
     this.#client.destroy();
+    this.#bodies.destroy();
   }
 
   async #putWhole(object: NewObject, body: Buffer, signal: AbortSignal): Promise<{ etag: string }> {
@@ -344,6 +353,18 @@ export class S3ObjectStore extends ObjectStore {
   #describe({ key, contentType, metadata }: Omit<NewObject, 'body'>) {
     return { ...this.#at(key), ContentType: contentType, Metadata: { ...metadata } };
   }
+}
+
+/** Fails a body when its store is silent for too long while somebody waits for its bytes. */
+function endSilence(body: IncomingMessage, silenceMs: number): void {
+  const { socket } = body;
+  const onTimeout = () => {
+    // Bytes are here and nobody takes them: it is the reader who is slow.
+    if (body.readableLength > 0) socket.setTimeout(silenceMs);
+    else body.destroy(new Error(`the store was silent for ${silenceMs} ms in the middle of an object`));
+  };
+  socket.setTimeout(silenceMs, onTimeout);
+  body.once('close', () => socket.off('timeout', onTimeout));
 }
 
 function toHead(key: string, output: HeadObjectCommandOutput | GetObjectCommandOutput): ObjectHead {

@@ -1,6 +1,6 @@
 // Entered by `npm start` and `npm test` before anything is installed, so it uses Node alone: it installs
 // and builds what is missing or out of date, then hands over to the program that was asked for.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,11 +9,12 @@ const BUILT = 'dist/.built';
 const [, , name, ...args] = process.argv;
 process.chdir(join(import.meta.dirname, '../..'));
 checkNode();
-if (!isInstalled()) run('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+if (!isInstalled())
+  await run('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
 const sources = fingerprint();
 if (!isBuilt(sources)) {
   rmSync('dist', { recursive: true, force: true });
-  run('Building', process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build']);
+  await run('Building', process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build']);
   writeFileSync(BUILT, sources);
 }
 if (name === 'test') test(args);
@@ -65,20 +66,27 @@ function filesBelow(folder) {
     .map((path) => join(folder, path));
 }
 
-function run(what, command, words) {
-  process.stderr.write(`${what} …`);
+/** Says what goes on and, on a terminal, for how long; what the command writes is shown only if it fails. */
+async function run(what, command, words) {
   const started = Date.now();
-  const { status, stdout, stderr, error } = spawnSync(command, words, {
-    encoding: 'utf8',
-    shell: process.platform === 'win32',
+  const seconds = () => Math.round((Date.now() - started) / 1000);
+  const child = spawn(command, words, { shell: process.platform === 'win32' });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  process.stderr.write(`${what} …`);
+  const ticking = setInterval(() => {
+    if (process.stderr.isTTY) process.stderr.write(`\r${what} … ${seconds()} s`);
+  }, 1_000);
+  const status = await new Promise((resolve) => {
+    child.on('error', (error) => resolve((output += error.message)));
+    child.on('close', resolve);
   });
+  clearInterval(ticking);
   if (status === 0) {
-    console.error(` done in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+    process.stderr.write(`${process.stderr.isTTY ? `\r${what} …` : ''} done in ${seconds()} s\n`);
     return;
   }
-  console.error(
-    `\n${stdout ?? ''}${stderr ?? ''}${error?.message ?? ''}\n${what} failed; the lines above say why.`,
-  );
+  console.error(`\n${output}\n${what} failed; the lines above say why.`);
   process.exit(1);
 }
 

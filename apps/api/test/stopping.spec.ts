@@ -71,11 +71,9 @@ describe('A replica that is told to stop', () => {
     const connection = await RawConnection.open(program.port);
     connection.write('GET /health/live HTTP/1.1\r\nHost: naru.test\r\n\r\n');
     await connection.receive(/"status":"ok"/);
-    const started = Date.now();
     program.signal('SIGTERM');
+    // Left to Node, the connection would be kept until SHUTDOWN_TIMEOUT_MS, and the exit code be 1.
     expect(await program.exited).toEqual([0, null]);
-    // Left to Node, the connection would be kept until SHUTDOWN_TIMEOUT_MS.
-    expect(Date.now() - started).toBeLessThan(4_000);
   });
 
   it('aborts what outlasts the grace period, leaves nothing of it, and exits 1', async () => {

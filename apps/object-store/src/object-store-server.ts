@@ -79,6 +79,7 @@ export async function startObjectStore(options: ObjectStoreServerOptions): Promi
       server.closeAllConnections();
       await closed;
       await Promise.all(running);
+      await (await opening).directory.close();
     },
   };
 }
@@ -89,7 +90,7 @@ class Store {
 
   constructor(
     options: ObjectStoreServerOptions,
-    private readonly directory: DataDirectory,
+    readonly directory: DataDirectory,
   ) {
     this.uploads = new Uploads(directory);
     this.credentials = {

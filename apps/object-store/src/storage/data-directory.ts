@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { link, mkdir, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { S3Error } from '../s3-error.js';
 import { binaryKeyOf, mayStartWith, nameOf, toBinary } from './key-name.js';
@@ -13,6 +13,8 @@ import { OpenObject, readObjectHead, writeObjectFile, type ObjectHead } from './
  *     buckets/BUCKET/uploads/ID/head       a multipart upload begun, and its S3 parts, in the same form
  *     buckets/BUCKET/uploads/ID/part-00001
  *     temporary/                           what is not whole yet; emptied at every start
+ *     process-id                           of the store that has the directory: a second one would take the
+ *                                          first one's unfinished files away
  *
  * One file per object, head behind the bytes, so that a body is written in one pass although its MD5
  * is known last, and one rename makes bytes and head visible together. A reader holds the file open
@@ -22,15 +24,16 @@ import { OpenObject, readObjectHead, writeObjectFile, type ObjectHead } from './
  * What that costs: a page of a listing reads all names of the bucket, and the head of each object on
  * the page (some 10 ms for 10,000 objects; fine for a machine of one's own, wrong for millions).
  * Completing a multipart upload copies its parts. There is no fsync: a killed process loses nothing it
- * answered for, but a power cut may lose the last seconds. One process at a time per directory: a
- * second one would take the first one's unfinished files away.
+ * answered for, but a power cut may lose the last seconds.
  */
 export class DataDirectory {
   private constructor(private readonly root: string) {}
 
-  /** Makes the directory if there is none; clears what a killed process left behind. */
+  /** Makes the directory if there is none; clears what a killed process left behind. Throws when a living one has it. */
   static async open(root: string): Promise<DataDirectory> {
     const directory = new DataDirectory(root);
+    await mkdir(root, { recursive: true });
+    await directory.claim();
     await rm(join(root, 'temporary'), { recursive: true, force: true });
     await mkdir(join(root, 'temporary'), { recursive: true });
     await mkdir(join(root, 'buckets'), { recursive: true });
@@ -40,6 +43,11 @@ export class DataDirectory {
         await directory.discard(directory.bucketPath(bucket));
     }
     return directory;
+  }
+
+  /** Lets another process have the directory. */
+  async close(): Promise<void> {
+    await rm(this.claimPath, { force: true });
   }
 
   /** By name. */
@@ -166,6 +174,26 @@ export class DataDirectory {
     await rm(temporary, { recursive: true });
   }
 
+  private get claimPath(): string {
+    return join(this.root, 'process-id');
+  }
+
+  private async claim(): Promise<void> {
+    try {
+      await writeFile(this.claimPath, String(process.pid), { flag: 'wx' });
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+      const holder = Number(await readFile(this.claimPath, 'utf8'));
+      if (holder !== process.pid && isAlive(holder)) {
+        throw new Error(
+          `${this.root} is in use by the object store with process id ${holder}; ` +
+            `give this one another directory, or delete ${this.claimPath} if that is some other program`,
+        );
+      }
+      await writeFile(this.claimPath, String(process.pid));
+    }
+  }
+
   private hasBucket(bucket: string): boolean {
     return isBucketName(bucket) && existsSync(join(this.bucketPath(bucket), 'objects'));
   }
@@ -184,6 +212,15 @@ export class DataDirectory {
 /** https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html */
 function isBucketName(name: string): boolean {
   return /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name) && !name.includes('..');
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: alive, and somebody else's.
+    return hasCode(error, 'EPERM');
+  }
 }
 
 /** Whether it is an error of the system with one of these codes. */

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { join } from 'node:path';
 
 const BUILT = 'dist/.built';
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const [, , name, ...args] = process.argv;
 process.chdir(join(import.meta.dirname, '../..'));
 checkNode();
@@ -71,6 +72,12 @@ async function run(what, command, words) {
   const started = Date.now();
   const seconds = () => Math.round((Date.now() - started) / 1000);
   const child = spawn(command, words, { shell: process.platform === 'win32' });
+  // npm's own children end with it; left alone they would go on without us.
+  const stop = (signal) => {
+    child.kill(signal);
+    process.exit(1);
+  };
+  for (const signal of STOP_SIGNALS) process.once(signal, stop);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
   process.stderr.write(`${what} …`);
@@ -82,6 +89,7 @@ async function run(what, command, words) {
     child.on('close', resolve);
   });
   clearInterval(ticking);
+  for (const signal of STOP_SIGNALS) process.off(signal, stop);
   if (status === 0) {
     process.stderr.write(`${process.stderr.isTTY ? `\r${what} …` : ''} done in ${seconds()} s\n`);
     return;

@@ -8,7 +8,7 @@ import { createLogger, NestLogger } from './logging/logger.js';
 import { logRequests } from './logging/request-log.js';
 import { Metrics } from './metrics/metrics.js';
 import { serveDocs } from './docs.js';
-import { answerClientError } from './problem/client-error.js';
+import { answerClientErrors } from './problem/client-error.js';
 
 // Above the 60 s for which nginx keeps an idle upstream connection: who closes first loses a request.
 const KEEP_ALIVE_MS = 65_000;
@@ -37,7 +37,7 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   server.on('checkContinue', (request, response) => server.emit('request', request, response));
   // An expectation that nobody knows may be ignored (RFC 9110, section 10.1.1).
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));
-  server.on('clientError', answerClientError(config.replicaId));
+  answerClientErrors(server, config.replicaId);
   return app;
 }
 

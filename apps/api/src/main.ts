@@ -5,19 +5,14 @@ import { createApp } from './app.js';
 import { type Config, readConfig } from './config.js';
 import { Drain } from './drain/drain.js';
 
+const STORE_RETRY_MS = 5_000;
+
 async function main(config: Config): Promise<void> {
   const app = await createApp(config);
   const logger = new Logger('Main');
   const server = app.getHttpServer();
 
-  // Where S3_CREATE_BUCKET asks for it, this makes the bucket. A store that is away is no reason
-  // not to start: readiness tells.
-  await app
-    .get(ObjectStore)
-    .check(AbortSignal.timeout(config.s3.connectTimeoutMs))
-    .catch((error: unknown) => {
-      logger.warn({ msg: 'the object store does not answer yet', err: error });
-    });
+  await meetStore(app.get(ObjectStore), config, logger);
   await app.listen(config.port, config.host);
   logger.log({ msg: 'listening', address: server.address() });
   // A parent that waits for us (npm start, PM2) hears it; one that is gone leaves nobody to serve.
@@ -26,7 +21,10 @@ async function main(config: Config): Promise<void> {
     process.kill(process.pid, 'SIGTERM');
   });
 
+  let isStopping = false;
   const stop = (signal: NodeJS.Signals) => {
+    if (isStopping) return;
+    isStopping = true;
     logger.log({ msg: 'stopping', signal });
     void app
       .get(Drain)
@@ -37,8 +35,24 @@ async function main(config: Config): Promise<void> {
         process.exit(isClean ? 0 : 1);
       });
   };
-  process.once('SIGTERM', stop);
-  process.once('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+/**
+ * Where S3_CREATE_BUCKET asks for it, this makes the bucket. A store that is away is no reason not to start,
+ * since readiness tells; it is asked again until it answers.
+ */
+async function meetStore(store: ObjectStore, config: Config, logger: Logger): Promise<void> {
+  try {
+    await store.check(AbortSignal.timeout(config.s3.connectTimeoutMs));
+  } catch (error) {
+    logger.warn({
+      msg: 'the object store is not ready',
+      reason: error instanceof Error ? error.message : error,
+    });
+    setTimeout(() => void meetStore(store, config, logger), STORE_RETRY_MS).unref();
+  }
 }
 
 function readConfigOrExit(): Config {

@@ -3,9 +3,10 @@ import { type AddressInfo } from 'node:net';
 
 /**
  * What a store does to a request: passes it on; answers a status; says nothing at all; breaks off while the
- * body comes; does what was asked, and breaks off instead of saying so; or breaks off in mid-answer.
+ * body comes; does what was asked, and breaks off instead of saying so; or breaks off behind the head of its
+ * answer, or in the midst of its body.
  */
-export type Fault = 'pass' | number | 'hang' | 'cut' | 'cut-answer' | 'cut-body';
+export type Fault = 'pass' | number | 'hang' | 'cut' | 'cut-answer' | 'cut-head' | 'cut-body';
 
 /** Stands between a replica and its store, and breaks what it is told to. */
 export class FaultyStore {
@@ -60,6 +61,11 @@ export class FaultyStore {
         return;
       }
       response.writeHead(answer.statusCode ?? 502, answer.headers);
+      if (fault === 'cut-head') {
+        response.flushHeaders();
+        setTimeout(() => response.destroy(), 50);
+        return;
+      }
       if (fault === 'cut-body') answer.once('data', () => setTimeout(() => response.destroy(), 20));
       answer.pipe(response);
     });

@@ -252,6 +252,17 @@ describe('GET and HEAD /images/{id}', () => {
   });
 });
 
+it('a fetch() that has the image already is told so, although fetch adds Cache-Control: no-cache', async () => {
+  const bucket = await Bucket.open();
+  const replica = await Replica.start(bucket);
+  const { body } = await replica.upload(await smallPhoto()).expect(201);
+  const [{ url, etag }] = body.images;
+  const response = await fetch(`${replica.url}${url as string}`, { headers: { 'If-None-Match': etag } });
+  expect(response.status).toBe(304);
+  await replica.close();
+  await bucket.close();
+});
+
 describe('the bytes of a large image on their way from the store', () => {
   // Larger than what the kernel may buffer of three sockets on the way.
   const size = 48 * MiB;

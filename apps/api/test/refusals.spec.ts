@@ -148,6 +148,13 @@ describe('POST /images refuses', () => {
       await refused(400, 'MALFORMED_MULTIPART', body.subarray(0, body.length - 6));
     });
 
+    it('of two images whose end is missing, every time', async () => {
+      const body = multipart({ bytes: good }, { bytes: good });
+      for (const cut of [3, 4, 6, 12, 40, 100, 300]) {
+        await refused(400, 'MALFORMED_MULTIPART', body.subarray(0, body.length - cut));
+      }
+    });
+
     it('whose Content-Type names no boundary', async () => {
       await refused(400, 'MALFORMED_MULTIPART', multipart({ bytes: good }), {
         'Content-Type': 'multipart/form-data',
@@ -255,6 +262,18 @@ describe('POST /images refuses', () => {
       expect(connection.text).not.toContain('100 Continue');
       expect(connection.text).toContain('Connection: close');
       await connection.closed;
+    });
+
+    it('a chunked request that declares nothing and never ends', async () => {
+      const strict = await Replica.start(bucket, { MAX_IMAGE_BYTES: '100000', MAX_IMAGES_PER_REQUEST: '1' });
+      const connection = await strict.connect();
+      connection.write(postHead({ 'Transfer-Encoding': 'chunked' }));
+      const flood = Buffer.concat([multipart({ bytes: good }), Buffer.alloc(200_000)]);
+      connection.write(`${flood.length.toString(16)}\r\n`);
+      connection.write(flood);
+      expect(await connection.receive(/"requestId"/)).toMatch(/^HTTP\/1\.1 413 /);
+      connection.destroy();
+      await strict.close();
     });
 
     it('a client that goes on sending, which still gets to read the answer', async () => {

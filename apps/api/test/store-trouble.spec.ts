@@ -137,6 +137,38 @@ describe('When the object store is in trouble', () => {
     expect(await bucket.keys()).toEqual([]);
   });
 
+  it('a read that breaks off before its first byte is a 503 that no cache keeps', async () => {
+    const { body } = await replica.upload(good).expect(201);
+    store.fault = ({ method }) => (method === 'GET' ? 'cut-head' : 'pass');
+    const answer = await replica.http.get(`/images/${body.images[0].id}`).expect(503);
+    expect(answer.body.code).toBe('STORE_UNAVAILABLE');
+    expect(answer.headers['cache-control']).toBe('no-store');
+    expect(answer.headers['content-type']).toMatch(/problem\+json/);
+    expect(answer.headers['etag']).toBeUndefined();
+    await bucket.empty();
+  });
+
+  it('an answer without an ETag, which no store gives, is not taken for success', async () => {
+    store.fault = (request) => (isPut(request) ? 200 : 'pass');
+    await unavailable(good);
+  });
+
+  it('a client that leaves while S3 parts hang frees its memory long before they time out', async () => {
+    store.fault = (request) => (isPut(request) ? 'hang' : 'pass');
+    const patient = await Replica.start(bucket, { S3_ENDPOINT: store.url, S3_REQUEST_TIMEOUT_MS: '600000' });
+    const body = multipart({ bytes: await photoOf(12 * MiB) });
+    const connection = await patient.connect();
+    connection.write(postHead({ 'Content-Length': body.length }));
+    connection.write(body);
+    const held = async () =>
+      /^naru_upload_memory_bytes (\d+)$/m.exec((await patient.http.get('/metrics')).text)?.[1];
+    await until(async () => (await bucket.unfinished()).length === 1 && (await held()) !== '0');
+    connection.destroy();
+    await until(async () => (await held()) === '0');
+    expect(await bucket.unfinished()).toEqual([]);
+    await patient.close();
+  });
+
   it('a read that breaks off in the middle is not passed off as whole', async () => {
     const { body } = await replica.upload(await photoOf(8 * MiB)).expect(201);
     store.fault = ({ method }) => (method === 'GET' ? 'cut-body' : 'pass');

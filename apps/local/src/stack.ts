@@ -42,7 +42,7 @@ export class Stack {
     const sample = relative(process.env['INIT_CWD'] ?? ROOT, SAMPLE);
     const isOpen = authOf(process.env) === 'none';
     const key = isOpen ? '' : '-H "X-Api-Key: KEY" ';
-    const images = `${relative(ROOT, resolve(ROOT, data)) || '.'}/ (embedded object store)`;
+    const images = `${data.replace(/\/*$/, '/')} (embedded object store)`;
     return [
       `${styleText('bold', 'Naru is ready at')} ${styleText('cyan', this.#url)}`,
       `  try it   curl ${key}-F "images=@${sample}" ${this.#url}/images`,
@@ -56,7 +56,9 @@ export class Stack {
   /** Starts the embedded store, if there is to be one, with a key that lives as long as it; returns how to reach the store. */
   async #startStore(): Promise<NodeJS.ProcessEnv> {
     const { data, store } = this.options;
-    if (this.#store === undefined) return { S3_BUCKET: 'naru', ...process.env, S3_ENDPOINT: store };
+    if (this.#store === undefined) {
+      return { S3_BUCKET: 'naru', S3_CREATE_BUCKET: 'true', ...process.env, S3_ENDPOINT: store };
+    }
     const credentials = {
       S3_ACCESS_KEY_ID: 'naru',
       S3_SECRET_ACCESS_KEY: randomBytes(24).toString('base64url'),
@@ -80,6 +82,8 @@ export class Stack {
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'warn',
       // No balancer has to notice first.
       DRAIN_DELAY_MS: process.env['DRAIN_DELAY_MS'] ?? '0',
+      // Who presses Ctrl-C does not want to wait for a client that has stalled.
+      SHUTDOWN_TIMEOUT_MS: process.env['SHUTDOWN_TIMEOUT_MS'] ?? '2000',
       // Said in the README, once, is better than at every start.
       AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
     };

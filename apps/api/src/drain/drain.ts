@@ -6,6 +6,8 @@ import { ImageReceiver } from '../upload/image-receiver.js';
 
 // Between two sweeps of connections that have become idle.
 const SWEEP_MS = 50;
+// A store that hangs must not hold up the end.
+const CLEANUP_MS = 3_000;
 // For the answers of uploads that were cut to reach their clients.
 const LAST_WORDS_MS = 500;
 
@@ -61,7 +63,7 @@ export class Drain {
     clearInterval(sweep);
 
     if (!isClean) {
-      const cut = await this.receiver.abortAll();
+      const cut = await Promise.race([this.receiver.abortAll(), sleep(CLEANUP_MS, 'not all cleaned up')]);
       this.#logger.error({ msg: 'grace period over: requests cut', uploads: cut });
       await Promise.race([closed, sleep(LAST_WORDS_MS)]);
       server.closeAllConnections();

@@ -71,7 +71,10 @@ export class ListedImage {
   @ApiProperty()
   readonly etag!: string;
 
-  @ApiProperty({ format: 'date-time' })
+  @ApiProperty({
+    format: 'date-time',
+    description: "When the store had all of it: a moment after the image's own uploadedAt, when it began",
+  })
   readonly uploadedAt!: string;
 }
 

@@ -1,9 +1,11 @@
 import { Injectable, StreamableFile } from '@nestjs/common';
 import { create as contentDisposition } from 'content-disposition';
 import { type Request, type Response } from 'express';
+import fresh from 'fresh';
 import { z } from 'zod';
-import { type ByteRange, type ObjectHead, ObjectStore } from '#object-store';
+import { type ByteRange, type ObjectHead, ObjectStore, StoreUnavailableError } from '#object-store';
 import { Config } from '../config.js';
+import { ProblemFilter } from '../problem/problem.filter.js';
 import { ClientGoneError, Problem } from '../problem/problem.js';
 import { parseByteRange } from './byte-range.js';
 import {
@@ -37,6 +39,7 @@ export class Images {
   constructor(
     private readonly store: ObjectStore,
     private readonly config: Config,
+    private readonly problems: ProblemFilter,
   ) {}
 
   async info(id: string): Promise<Image> {
@@ -87,7 +90,7 @@ export class Images {
 
     const head = await this.store.head(key);
     setHead(response, head);
-    if (request.fresh) {
+    if (isFresh(request, head)) {
       response.status(304);
       return undefined;
     }
@@ -103,8 +106,22 @@ export class Images {
     const { head, body } = await this.store.get(key, { range, signal: gone.signal });
     // The head of a ranged answer tells the length of the range.
     setHead(response, head);
-    return new StreamableFile(body);
+    // Nest's own handler answers 400, under the head that is set for the image already.
+    return new StreamableFile(body).setErrorHandler((error) => {
+      const failed = new StoreUnavailableError('the store broke off in the middle of an object', {
+        cause: error,
+      });
+      this.problems.answer(failed, response);
+    });
   }
+}
+
+/** Not Express's `request.fresh`: it takes `Cache-Control: no-cache`, which every fetch() adds, for a wish to have all. */
+function isFresh({ headers }: Request, head: ObjectHead): boolean {
+  return fresh(
+    { 'if-none-match': headers['if-none-match'], 'if-modified-since': headers['if-modified-since'] },
+    { etag: head.etag, 'last-modified': head.lastModified.toUTCString() },
+  );
 }
 
 function isConditional(request: Request): boolean {

@@ -26,7 +26,7 @@ export function createLogger(
  * An error without its own properties: those of the AWS SDK hold requests and answers, headers and all,
  * and so the signature of a request. What remains is enough to find the cause.
  */
-function describeError(error: unknown): unknown {
+export function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return { message: String(error) };
   const { code, $metadata } = error as {
     code?: unknown;

@@ -3,6 +3,7 @@ import { type IncomingMessage, type ServerResponse } from 'node:http';
 import { type Response } from 'express';
 import { type Logger } from 'pino';
 import { pinoHttp } from 'pino-http';
+import { describeError } from './logger.js';
 import { requestContext } from './request-context.js';
 
 const SANE_ID = /^[\w.-]{1,128}$/;
@@ -19,32 +20,28 @@ export function logRequests(logger: Logger, replicaId: string) {
     quietReqLogger: true,
     // Probes come every second or two; they are there at the level debug.
     customLogLevel: (request, response, error) => {
-      if (error || response.statusCode >= 500) return 'error';
+      if (error || response.err || response.statusCode >= 500) return 'error';
       if (response.statusCode < 400 && PROBES.test(request.url ?? '')) return 'debug';
       return response.statusCode >= 400 ? 'warn' : 'info';
     },
-    customSuccessMessage: (request, response) =>
-      // To a client that left, the status was never told.
-      `${String(request.method)} ${response.writableFinished ? response.statusCode : 'aborted'}`,
-    customErrorMessage: (request, response) => `${String(request.method)} ${response.statusCode}`,
+    customSuccessMessage: tell,
+    customErrorMessage: tell,
     customProps: (_request, response) => ({ code: (response as Response).locals['code'] as unknown }),
     customAttributeKeys: { responseTime: 'durationMs', reqId: 'requestId' },
+    // Left on, they would hand ours what pino's own have made of an error: all it holds.
+    wrapSerializers: false,
     serializers: {
-      req: ({
+      err: describeError,
+      req: ({ method, url, socket, headers }: IncomingMessage) => ({
         method,
         url,
-        remoteAddress,
-        headers,
-      }: Record<string, unknown> & { headers: Record<string, unknown> }) => ({
-        method,
-        url,
-        remoteAddress,
+        remoteAddress: socket.remoteAddress,
         // As the balancer says; nobody has to believe it.
         forwardedFor: headers['x-forwarded-for'],
         bytes: headers['content-length'],
         userAgent: headers['user-agent'],
       }),
-      res: ({ statusCode }: { statusCode: number }) => ({ statusCode }),
+      res: ({ headersSent, statusCode }: ServerResponse) => ({ statusCode: headersSent ? statusCode : null }),
     },
   });
   return (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
@@ -56,6 +53,11 @@ export function logRequests(logger: Logger, replicaId: string) {
       next();
     });
   };
+}
+
+/** To a client that left, the status was never told. */
+function tell({ method = '' }: IncomingMessage, response: ServerResponse): string {
+  return `${method} ${response.writableFinished ? response.statusCode : 'aborted'}`;
 }
 
 function requestIdOf(request: IncomingMessage): string {

@@ -39,6 +39,7 @@ export function answerProblem(request: IncomingMessage, response: ServerResponse
 
 /** Whether the request asked for "100 Continue" and has not been told so. */
 function awaitsContinue(request: IncomingMessage): boolean {
+  if (request.httpVersion === '1.0') return false; // RFC 9110, section 10.1.1
   return request.headers.expect?.toLowerCase() === '100-continue' && !continued.has(request);
 }
 

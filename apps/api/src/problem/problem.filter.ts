@@ -1,5 +1,5 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
-import { type Request, type Response } from 'express';
+import { type Response } from 'express';
 import { ImageError } from '#image-format';
 import { ObjectNotFoundError, StoreUnavailableError } from '#object-store';
 import { answerProblem } from './answer.js';
@@ -9,8 +9,10 @@ import { ClientGoneError, Problem, PROBLEMS, type ProblemCode } from './problem.
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
-    const http = host.switchToHttp();
-    const response = http.getResponse<Response>();
+    this.answer(error, host.switchToHttp().getResponse<Response>());
+  }
+
+  answer(error: unknown, response: Response): void {
     // The one log line of the request tells what became of it.
     response.locals['code'] = codeOf(error);
     if (error instanceof ClientGoneError) {
@@ -19,7 +21,7 @@ export class ProblemFilter implements ExceptionFilter {
     }
     const problem = toProblem(error);
     if (PROBLEMS[problem.code].status >= 500) response.err = problem;
-    answerProblem(http.getRequest<Request>(), response, problem);
+    answerProblem(response.req, response, problem);
   }
 }
 

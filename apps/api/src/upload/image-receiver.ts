@@ -84,23 +84,30 @@ export class ImageReceiver {
 
   /** Refuses what the head of a request already rules out, before its body is read; returns what it declares. */
   #admit(request: Request): number {
-    if (!/^multipart\/form-data *(;|$)/i.test(request.get('content-type') ?? '')) {
+    if (!/^multipart\/form-data\s*(;|$)/i.test(request.get('content-type') ?? '')) {
       throw new Problem(
         'UNSUPPORTED_MEDIA_TYPE',
         `Send the images as multipart/form-data, in form parts named "${FORM_FIELD}".`,
       );
     }
-    const { maxImageBytes, maxImagesPerRequest } = this.config.upload;
     const length = request.get('content-length');
-    const declaredBytes = length === undefined ? Infinity : Number(length);
-    const mostBytes = maxImagesPerRequest * (maxImageBytes + FORM_PART_OVERHEAD_BYTES);
-    if (length !== undefined && declaredBytes > mostBytes) {
-      throw new Problem(
-        'IMAGE_TOO_LARGE',
-        `The request holds ${declaredBytes} bytes; at most ${maxImagesPerRequest} images of ${maxImageBytes} bytes each are accepted.`,
-      );
-    }
+    if (length === undefined) return Infinity;
+    const declaredBytes = Number(length);
+    if (declaredBytes > this.#maxRequestBytes) throw this.#tooLarge();
     return declaredBytes;
+  }
+
+  get #maxRequestBytes(): number {
+    const { maxImageBytes, maxImagesPerRequest } = this.config.upload;
+    return maxImagesPerRequest * (maxImageBytes + FORM_PART_OVERHEAD_BYTES);
+  }
+
+  #tooLarge(): Problem {
+    const { maxImageBytes, maxImagesPerRequest } = this.config.upload;
+    return new Problem(
+      'IMAGE_TOO_LARGE',
+      `The request is too large; at most ${maxImagesPerRequest} images of ${maxImageBytes} bytes each are accepted.`,
+    );
   }
 
   /** Refuses the upload when its client leaves or takes too long; returns what ends the watch. */
@@ -136,6 +143,12 @@ export class ImageReceiver {
       preservePath: true,
       streamHandler: (_request: Request, busboy: Writable) => {
         this.#refuseAtOnce(engine, request, busboy);
+        let bytes = 0;
+        // A chunked body declares nothing, and what is no image may go on for ever.
+        request.on('data', (chunk: Buffer) => {
+          bytes += chunk.length;
+          if (bytes > this.#maxRequestBytes) engine.refuse(this.#tooLarge());
+        });
         request.pipe(busboy);
       },
     } as multer.Options).any();
@@ -186,7 +199,8 @@ export class ImageReceiver {
     });
     busboy.once('error', (error: unknown) => {
       engine.refuse(
-        request.destroyed
+        // A request that came to its end is destroyed as well.
+        request.destroyed && !request.complete
           ? new ClientGoneError('the client left in the middle of its body')
           : malformed(error),
       );

@@ -226,10 +226,15 @@ export class S3ObjectStore extends ObjectStore {
     try {
       await this.#client.send(new HeadBucketCommand({ Bucket }), { abortSignal: signal });
     } catch (error) {
-      if (!createBucket || !(error instanceof S3ServiceException) || error.$metadata.httpStatusCode !== 404) {
-        throw toStoreError(error, Bucket);
-      }
-      await this.#createBucket(signal);
+      const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
+      if (status === 404 && createBucket) return this.#createBucket(signal);
+      const reasons: Record<number, string> = {
+        403: 'the object store refuses the credentials, or them this bucket',
+        404: 'the bucket does not exist; make it, or set S3_CREATE_BUCKET=true',
+      };
+      throw new StoreUnavailableError(reasons[status ?? 0] ?? 'the object store does not answer', {
+        cause: error,
+      });
     }
   }
 
@@ -240,27 +245,19 @@ export class S3ObjectStore extends ObjectStore {
   }
 
   async #putWhole(object: NewObject, body: Buffer, signal: AbortSignal): Promise<{ etag: string }> {
-    const settle = new AbortController();
-    let timer: NodeJS.Timeout | undefined;
-    const onAbort = () => {
-      timer = setTimeout(() => {
-        settle.abort();
-      }, SETTLE_MS);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
+    const settled = settle(signal);
     try {
       const output = await this.#client.send(
         new PutObjectCommand({ ...this.#describe(object), Body: body, ContentLength: body.length }),
-        { abortSignal: settle.signal },
+        { abortSignal: settled.signal },
       );
       signal.throwIfAborted();
-      return { etag: output.ETag ?? '' };
+      return { etag: etagOf(output) };
     } catch (error) {
       if (mayHaveStored(error)) await this.discard(object.key);
       throw error;
     } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
+      settled.end();
     }
   }
 
@@ -269,30 +266,37 @@ export class S3ObjectStore extends ObjectStore {
     // wait for the S3 parts in flight and abort the upload before it rejects.
     const onAbort = () => body.destroy(toError(signal.reason));
     signal.addEventListener('abort', onAbort, { once: true });
+    const settled = settle(signal);
     try {
       const upload = new Upload({
-        client: this.#failingEarly(body),
+        client: this.#clientFor(body, settled.signal),
         params: { ...this.#describe(object), Body: body },
         partSize: this.#options.partBytes,
         queueSize: this.#options.partsInFlight,
       });
       const output = await upload.done();
       signal.throwIfAborted();
-      return { etag: output.ETag ?? '' };
+      return { etag: etagOf(output) };
     } catch (error) {
       body.destroy();
       await this.discard(object.key);
       throw error;
     } finally {
+      settled.end();
       signal.removeEventListener('abort', onAbort);
     }
   }
 
-  /** lib-storage looks at a failed S3 part only when the body has ended; so the body ends with the first failure. */
-  #failingEarly(body: Readable): S3Client {
+  /**
+   * What lib-storage sends through. By itself it looks at a failed S3 part only when the body has ended, so the
+   * body ends with the first failure; and it never breaks off a request, so the signal does.
+   */
+  #clientFor(body: Readable, abortSignal: AbortSignal): S3Client {
     const send = async (command: Parameters<S3Client['send']>[0]): Promise<unknown> => {
       try {
-        const output: unknown = await this.#client.send(command);
+        const isCleanup = command instanceof AbortMultipartUploadCommand;
+        const signal = isCleanup ? AbortSignal.timeout(DISCARD_TIMEOUT_MS) : abortSignal;
+        const output: unknown = await this.#client.send(command, { abortSignal: signal });
         return output;
       } catch (error) {
         body.destroy(toError(error));
@@ -355,6 +359,31 @@ export class S3ObjectStore extends ObjectStore {
   }
 }
 
+/** A signal that is aborted SETTLE_MS after another one, unless it is ended before. */
+function settle(signal: AbortSignal): { signal: AbortSignal; end: () => void } {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = () => {
+    timer = setTimeout(() => {
+      controller.abort();
+    }, SETTLE_MS);
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  return {
+    signal: controller.signal,
+    end: () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    },
+  };
+}
+
+/** @throws StoreUnavailableError for a success without an entity tag: what answered is no store. */
+function etagOf({ ETag }: { ETag?: string | undefined }): string {
+  if (ETag) return ETag;
+  throw new StoreUnavailableError('the answer to a put has no ETag; is S3_ENDPOINT an S3 endpoint?');
+}
+
 /** Fails a body when its store is silent for too long while somebody waits for its bytes. */
 function endSilence(body: IncomingMessage, silenceMs: number): void {
   const { socket } = body;
@@ -389,6 +418,7 @@ function mayHaveStored(error: unknown): boolean {
 }
 
 function toStoreError(error: unknown, key: string): Error {
+  if (error instanceof StoreUnavailableError) return error;
   const name = error instanceof Error ? error.name : '';
   if (name === 'NoSuchKey' || name === 'NotFound') return new ObjectNotFoundError(key);
   return new StoreUnavailableError('the object store did not do what was asked', { cause: error });

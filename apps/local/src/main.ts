@@ -30,7 +30,8 @@ stack.onExit((name) => {
 
 try {
   await stack.start();
-  if (stopping === undefined) process.stdout.write(stack.describe());
+  const description = await stack.describe();
+  if (stopping === undefined) process.stdout.write(description);
 } catch (error) {
   if (stopping === undefined)
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

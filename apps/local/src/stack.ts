@@ -24,7 +24,7 @@ export class Stack {
     for (const child of [this.#store, this.#api]) child?.onExit(listener);
   }
 
-  /** Resolves when images can be uploaded. */
+  /** Resolves when the API takes requests. */
   async start(): Promise<void> {
     // Asked before anything is started: a store that opens the same folder would clear away another's work.
     await assertFree(this.options.port);
@@ -37,7 +37,8 @@ export class Stack {
     await this.#store?.stop();
   }
 
-  describe(): string {
+  /** What to tell the user: how to go on, and what keeps images from being uploaded yet. */
+  async describe(): Promise<string> {
     const { data, store } = this.options;
     const sample = relative(process.env['INIT_CWD'] ?? ROOT, SAMPLE);
     const isOpen = authOf(process.env) === 'none';
@@ -49,8 +50,16 @@ export class Stack {
       `  docs     ${this.#url}/docs`,
       `  images   ${store ?? images}`,
       `  auth     ${isOpen ? 'none: anybody who reaches this port may upload' : 'uploading, deleting and listing need a key of API_KEYS'}`,
+      ...(await this.#storeTrouble()),
       'Ctrl-C stops it.\n',
     ].join('\n');
+  }
+
+  async #storeTrouble(): Promise<string[]> {
+    const response = await fetch(`${this.#url}/health/ready`);
+    if (response.ok) return [];
+    const { error } = (await response.json()) as { error: { store?: { message?: string } } };
+    return [`  BUT      uploads fail until the store works: ${error.store?.message ?? 'see the log'}`];
   }
 
   /** Starts the embedded store, if there is to be one, with a key that lives as long as it; returns how to reach the store. */

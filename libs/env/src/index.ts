@@ -99,7 +99,8 @@ export function oneOf<const Choices extends readonly [string, ...string[]]>(choi
 }
 
 /** An http or https URL to which a path can be appended; a trailing slash is dropped. */
-export function url(expected = 'an http:// or https:// URL without "?" or "#"') {
+export function url() {
+  const expected = 'an http:// or https:// URL without "?" or "#"';
   return z
     .string(expected)
     .refine((value) => URL.canParse(value) && /^https?:[^?#]+$/i.test(value), expected)

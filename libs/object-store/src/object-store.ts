@@ -59,7 +59,7 @@ export abstract class ObjectStore {
    */
   abstract describe(object: Omit<NewObject, 'body'>, signal: AbortSignal): Promise<{ etag: string }>;
 
-  abstract head(key: string, signal?: AbortSignal): Promise<ObjectHead>;
+  abstract head(key: string): Promise<ObjectHead>;
 
   /** Destroying the body ends the store's request. */
   abstract get(

@@ -27,8 +27,8 @@ export class MeteredObjectStore extends ObjectStore {
     return this.#meter('describe', this.store.describe(object, signal));
   }
 
-  override head(key: string, signal?: AbortSignal): Promise<ObjectHead> {
-    return this.#meter('head', this.store.head(key, signal));
+  override head(key: string): Promise<ObjectHead> {
+    return this.#meter('head', this.store.head(key));
   }
 
   override get(

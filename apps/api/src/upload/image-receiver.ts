@@ -143,12 +143,7 @@ export class ImageReceiver {
       preservePath: true,
       streamHandler: (_request: Request, busboy: Writable) => {
         this.#refuseAtOnce(engine, request, busboy);
-        let bytes = 0;
-        // A chunked body declares nothing, and what is no image may go on for ever.
-        request.on('data', (chunk: Buffer) => {
-          bytes += chunk.length;
-          if (bytes > this.#maxRequestBytes) engine.refuse(this.#tooLarge());
-        });
+        if (request.get('content-length') === undefined) this.#boundBytes(engine, request);
         request.pipe(busboy);
       },
     } as multer.Options).any();
@@ -164,6 +159,15 @@ export class ImageReceiver {
         if (error) engine.refuse(malformed(error));
         else resolve(((request.files ?? []) as StoredFile[]).map((file) => file.image));
       });
+    });
+  }
+
+  /** For a chunked body, which declares nothing: what is no image in it could go on for ever. */
+  #boundBytes(engine: ImageEngine, request: Request): void {
+    let bytes = 0;
+    request.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > this.#maxRequestBytes) engine.refuse(this.#tooLarge());
     });
   }
 

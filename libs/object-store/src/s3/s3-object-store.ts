@@ -143,14 +143,10 @@ export class S3ObjectStore extends ObjectStore {
     }
   }
 
-  override async head(key: string, signal?: AbortSignal): Promise<ObjectHead> {
+  override async head(key: string): Promise<ObjectHead> {
     try {
-      return toHead(
-        key,
-        await this.#client.send(new HeadObjectCommand(this.#at(key)), signal && { abortSignal: signal }),
-      );
+      return toHead(key, await this.#client.send(new HeadObjectCommand(this.#at(key))));
     } catch (error) {
-      signal?.throwIfAborted();
       throw toStoreError(error, key);
     }
   }

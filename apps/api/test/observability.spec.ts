@@ -356,6 +356,21 @@ describe('GET /metrics', () => {
     expect(await calls('get', 'unavailable')).toBe(1);
   });
 
+  it('tells how much memory uploads may take, and the id that this replica goes by', async () => {
+    const limited = await Replica.start(bucket, {
+      REPLICA_ID: 'replica-11',
+      MAX_IMAGE_BYTES: String(MiB),
+      MAX_UPLOAD_MEMORY_BYTES: String(64 * MiB),
+    });
+    try {
+      const { text } = await limited.http.get('/metrics').expect(200);
+      expect(text).toMatch(/^naru_upload_memory_limit_bytes 67108864$/m);
+      expect(text).toMatch(/^naru_replica_info{replica="replica-11"} 1$/m);
+    } finally {
+      await limited.close();
+    }
+  });
+
   it('tells the lag of the event loop, and the memory of the process', async () => {
     const text = await scrape();
     for (const name of [

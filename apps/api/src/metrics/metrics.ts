@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Config } from '../config.js';
 
 /** What Prometheus is told; one registry for each application, so that tests can start several. */
 @Injectable()
@@ -46,6 +47,17 @@ export class Metrics {
     help: 'Memory granted to uploads, out of MAX_UPLOAD_MEMORY_BYTES',
     registers: this.#registers,
   });
+  readonly uploadMemoryLimitBytes = new Gauge({
+    name: 'naru_upload_memory_limit_bytes',
+    help: 'MAX_UPLOAD_MEMORY_BYTES; an upload that does not fit under it waits',
+    registers: this.#registers,
+  });
+  readonly replicaInfo = new Gauge({
+    name: 'naru_replica_info',
+    help: '1, with the id that this replica goes by in X-Served-By and in the log',
+    labelNames: ['replica'] as const,
+    registers: this.#registers,
+  });
   readonly storeSeconds = new Histogram({
     name: 'naru_store_call_duration_seconds',
     help: 'Calls to the object store by operation and outcome (ok, not_found, unavailable, aborted)',
@@ -54,7 +66,9 @@ export class Metrics {
     registers: this.#registers,
   });
 
-  constructor() {
+  constructor(config: Config) {
+    this.uploadMemoryLimitBytes.set(config.upload.maxMemoryBytes);
+    this.replicaInfo.set({ replica: config.replicaId }, 1);
     // Process and Node.js figures, the lag of the event loop among them.
     collectDefaultMetrics({ register: this.registry });
   }

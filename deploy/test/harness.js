@@ -1,0 +1,266 @@
+// What the tests of the kit share: the built programs as processes of their own, and a real nginx in front of them.
+// `npm test -- --version` builds the programs; they are not looked into, only run and asked over HTTP.
+import assert from 'node:assert/strict';
+import { execFile, fork, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+export const ROOT = join(import.meta.dirname, '../..');
+/** A photograph of 898,692 bytes. */
+export const PHOTOGRAPH = join(ROOT, 'loadtest/images/hubble-900kB.jpg');
+const S3_KEYS = { S3_ACCESS_KEY_ID: 'naru-test', S3_SECRET_ACCESS_KEY: 'naru-test-secret' };
+const NGINX_IMAGE = process.env.NGINX_IMAGE ?? 'nginx:1.30-alpine';
+
+/** The nginx that tests run against: this machine's own, and that of docker-compose.yml. NGINX names one of them. */
+export const NGINXES = process.env.NGINX ? process.env.NGINX.split(',') : ['machine', 'image'];
+
+/** One of our programs; what it logs is kept in `output`. */
+class Program {
+  output = '';
+
+  constructor(module, env) {
+    this.child = fork(join(ROOT, 'dist/apps', module, 'src/main.js'), {
+      env: { PATH: process.env.PATH, AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true', ...env },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    this.exited = once(this.child, 'exit');
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text) => (this.output += text));
+    }
+  }
+
+  /** Resolves with what it says when it is ready. */
+  async ready() {
+    const ended = this.exited.then(() => assert.fail(`it ended instead of starting:\n${this.output}`));
+    const [message] = await Promise.race([once(this.child, 'message'), ended]);
+    return message;
+  }
+
+  signal(name) {
+    this.child.kill(name);
+  }
+
+  /** Resolves with its exit code and the signal that ended it. */
+  async stop(signal = 'SIGTERM') {
+    this.child.kill('SIGCONT');
+    this.child.kill(signal);
+    return this.exited;
+  }
+}
+
+/** The embedded object store with a folder of its own. */
+export class ObjectStore extends Program {
+  static async start() {
+    const dir = await mkdtemp(join(tmpdir(), 'naru-store-'));
+    const store = new ObjectStore('object-store', {
+      ...S3_KEYS,
+      OBJECT_STORE_DATA_DIR: dir,
+      OBJECT_STORE_PORT: '0',
+    });
+    store.dir = dir;
+    store.url = (await store.ready()).url;
+    return store;
+  }
+
+  async stop() {
+    await super.stop();
+    await rm(this.dir, { recursive: true });
+  }
+}
+
+/** One process of the API. `env` is added to what it needs to start. */
+export class Replica extends Program {
+  static async start(id, storeUrl, env = {}) {
+    const port = await freePort();
+    const replica = new Replica('api', {
+      ...S3_KEYS,
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      REPLICA_ID: id,
+      AUTH: 'none',
+      S3_ENDPOINT: storeUrl,
+      S3_BUCKET: 'naru-test',
+      S3_CREATE_BUCKET: 'true',
+      DRAIN_DELAY_MS: '0',
+      ...env,
+    });
+    replica.id = id;
+    replica.port = port;
+    /** As LB_REPLICAS names it. */
+    replica.address = `127.0.0.1:${port}`;
+    replica.url = `http://127.0.0.1:${port}`;
+    await replica.ready();
+    return replica;
+  }
+
+  /** The lines of its log. */
+  get lines() {
+    return jsonLines(this.output);
+  }
+}
+
+/** nginx as deploy/nginx/balancer.sh starts it, with a folder of its own. */
+export class Balancer {
+  errors = '';
+
+  /** Resolves when it serves; rejects with what it wrote when it ends instead. `settings` are balancer.sh's variables. */
+  static async start(settings, nginx = 'machine') {
+    const balancer = new Balancer();
+    balancer.nginx = nginx;
+    balancer.dir = await mkdtemp(join(tmpdir(), 'naru-nginx-'));
+    balancer.port = Number(settings.LB_PORT ?? (await freePort()));
+    balancer.settings = {
+      LB_PORT: String(balancer.port),
+      // Not stdout: what Node gives a child there is a socket, which nginx can't open as a file.
+      LB_ACCESS_LOG: join(balancer.dir, 'access.log'),
+      ...settings,
+    };
+    balancer.url = `http://127.0.0.1:${balancer.port}`;
+    balancer.child = balancer.#spawn('start');
+    balancer.child.stderr.setEncoding('utf8').on('data', (text) => (balancer.errors += text));
+    balancer.exited = once(balancer.child, 'close');
+    let ended = false;
+    void balancer.exited.then(() => (ended = true));
+    while (!ended && !(await isOpen(balancer.port))) await sleep(20);
+    if (ended) {
+      await rm(balancer.dir, { recursive: true, force: true });
+      throw new Error(balancer.errors);
+    }
+    return balancer;
+  }
+
+  /** Has it take over other settings, as `balancer.sh reload` does. Rejects with what that wrote when it refuses. */
+  async reload(settings) {
+    const child = this.#spawn('reload', settings);
+    let errors = '';
+    child.stderr.setEncoding('utf8').on('data', (text) => (errors += text));
+    const [code] = await once(child, 'close');
+    if (code !== 0) throw new Error(errors);
+    Object.assign(this.settings, settings);
+  }
+
+  /** Its access log. */
+  get log() {
+    return jsonLines(readFileSync(this.settings.LB_ACCESS_LOG, 'utf8'));
+  }
+
+  /** Resolves once `count` lines that fit are in its access log, with all that fit: nginx writes one after it answered. */
+  async logged(fits, count = 1) {
+    for (let tries = 0; tries < 200; tries++) {
+      const lines = this.log.filter(fits);
+      if (lines.length >= count) return lines;
+      await sleep(25);
+    }
+    return assert.fail(`not ${count} such lines in the access log of ${this.log.length} lines`);
+  }
+
+  async stop() {
+    if (this.nginx === 'image') await run('docker', ['kill', '--signal', 'QUIT', this.name]);
+    else this.child.kill('SIGQUIT');
+    await this.exited;
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  #spawn(action, settings = {}) {
+    const variables = { LB_USER: 'root', ...this.settings, ...settings };
+    if (this.nginx === 'machine') {
+      return spawn('sh', [join(ROOT, 'deploy/nginx/balancer.sh'), action, this.dir], {
+        env: { PATH: process.env.PATH, ...variables },
+      });
+    }
+    const words = Object.entries(variables).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+    if (action === 'reload') {
+      return spawn('docker', ['exec', ...words, this.name, 'sh', '/etc/naru/balancer.sh', action, this.dir]);
+    }
+    this.name = `naru-test-${process.pid}-${this.port}`;
+    return spawn('docker', [
+      ...['run', '--rm', '--name', this.name, '--network', 'host', ...words],
+      ...['--volume', `${ROOT}/deploy/nginx:/etc/naru:ro`, '--volume', `${this.dir}:${this.dir}`],
+      ...['--entrypoint', 'sh', NGINX_IMAGE, '/etc/naru/balancer.sh', action, this.dir],
+    ]);
+  }
+}
+
+/** POSTs one image; `status`, `image` or `problem`, and `servedBy`. */
+export async function upload(url, image, headers = {}) {
+  const form = new FormData();
+  form.append('images', new Blob([image], { type: 'image/jpeg' }), 'photograph.jpg');
+  const answer = await fetch(`${url}/images`, { method: 'POST', body: form, headers });
+  const body = await answer.json();
+  return {
+    status: answer.status,
+    headers: answer.headers,
+    servedBy: answer.headers.get('x-served-by'),
+    image: body.images?.[0],
+    problem: body,
+  };
+}
+
+/** How often each item is there. */
+export function tally(items) {
+  const counts = {};
+  for (const item of items) counts[item] = (counts[item] ?? 0) + 1;
+  return counts;
+}
+
+/** Runs `action` for 0 to `count` - 1, so many at a time, and resolves with what it resolved with. */
+export async function times(count, action, atOnce = 8) {
+  const results = [];
+  let next = 0;
+  const worker = async () => {
+    while (next < count) {
+      const index = next++;
+      results[index] = await action(index);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, count) }, worker));
+  return results;
+}
+
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  return port;
+}
+
+export async function isOpen(port) {
+  const socket = connect(port, '127.0.0.1');
+  const isThere = await once(socket, 'connect').then(
+    () => true,
+    () => false,
+  );
+  socket.destroy();
+  return isThere;
+}
+
+export function run(command, words, options = {}) {
+  return promisify(execFile)(command, words, { cwd: ROOT, maxBuffer: 64 * 1024 * 1024, ...options });
+}
+
+export function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+export function sha256(bytes) {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+export function photograph() {
+  return readFile(PHOTOGRAPH);
+}
+
+function jsonLines(text) {
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line));
+}

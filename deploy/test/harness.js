@@ -2,14 +2,17 @@
 // `npm test -- --version` builds the programs; they are not looked into, only run and asked over HTTP.
 import assert from 'node:assert/strict';
 import { execFile, fork, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
+import { crc32, deflateSync } from 'node:zlib';
 
 export const ROOT = join(import.meta.dirname, '../..');
 /** A photograph of 898,692 bytes. */
@@ -77,7 +80,7 @@ export class ObjectStore extends Program {
 /** One process of the API. `env` is added to what it needs to start. */
 export class Replica extends Program {
   static async start(id, storeUrl, env = {}) {
-    const port = await freePort();
+    const port = Number(env.PORT ?? (await freePort()));
     const replica = new Replica('api', {
       ...S3_KEYS,
       HOST: '127.0.0.1',
@@ -90,6 +93,8 @@ export class Replica extends Program {
       DRAIN_DELAY_MS: '0',
       ...env,
     });
+    /** Starts it once more, on its port, when it has ended. */
+    replica.again = () => Replica.start(id, storeUrl, { ...env, PORT: String(port) });
     replica.id = id;
     replica.port = port;
     /** As LB_REPLICAS names it. */
@@ -109,11 +114,15 @@ export class Replica extends Program {
 export class Balancer {
   errors = '';
 
-  /** Resolves when it serves; rejects with what it wrote when it ends instead. `settings` are balancer.sh's variables. */
-  static async start(settings, nginx = 'machine') {
+  /**
+   * Resolves when it serves; rejects with what it wrote when it ends instead, with its exit `code` and the `files` it
+   * left. `settings` are balancer.sh's variables. A folder that is given outlives it.
+   */
+  static async start(settings, nginx = 'machine', dir = undefined) {
     const balancer = new Balancer();
     balancer.nginx = nginx;
-    balancer.dir = await mkdtemp(join(tmpdir(), 'naru-nginx-'));
+    balancer.isKept = dir !== undefined;
+    balancer.dir = dir ?? (await mkdtemp(join(tmpdir(), 'naru-nginx-')));
     balancer.port = Number(settings.LB_PORT ?? (await freePort()));
     balancer.settings = {
       LB_PORT: String(balancer.port),
@@ -127,10 +136,13 @@ export class Balancer {
     balancer.exited = once(balancer.child, 'close');
     let ended = false;
     void balancer.exited.then(() => (ended = true));
-    while (!ended && !(await isOpen(balancer.port))) await sleep(20);
+    const pid = () => readFile(join(balancer.dir, 'nginx.pid'), 'utf8').catch(() => '');
+    while (!ended && !((await pid()) && (await isOpen(balancer.port)))) await sleep(20);
     if (ended) {
-      await rm(balancer.dir, { recursive: true, force: true });
-      throw new Error(balancer.errors);
+      const [code] = await balancer.exited;
+      const files = await readdir(balancer.dir);
+      await balancer.#clear();
+      throw Object.assign(new Error(balancer.errors), { code, files });
     }
     return balancer;
   }
@@ -164,7 +176,11 @@ export class Balancer {
     if (this.nginx === 'image') await run('docker', ['kill', '--signal', 'QUIT', this.name]);
     else this.child.kill('SIGQUIT');
     await this.exited;
-    await rm(this.dir, { recursive: true, force: true });
+    await this.#clear();
+  }
+
+  async #clear() {
+    if (!this.isKept) await rm(this.dir, { recursive: true, force: true });
   }
 
   #spawn(action, settings = {}) {
@@ -178,7 +194,7 @@ export class Balancer {
     if (action === 'reload') {
       return spawn('docker', ['exec', ...words, this.name, 'sh', '/etc/naru/balancer.sh', action, this.dir]);
     }
-    this.name = `naru-test-${process.pid}-${this.port}`;
+    this.name = basename(this.dir);
     return spawn('docker', [
       ...['run', '--rm', '--name', this.name, '--network', 'host', ...words],
       ...['--volume', `${ROOT}/deploy/nginx:/etc/naru:ro`, '--volume', `${this.dir}:${this.dir}`],
@@ -200,6 +216,66 @@ export async function upload(url, image, headers = {}) {
     image: body.images?.[0],
     problem: body,
   };
+}
+
+/** An image (PNG) of so many bytes, 100 at least, unlike any other. */
+export function picture(bytes) {
+  const header = Buffer.from([0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0]);
+  const pixel = deflateSync(Buffer.from([0, 128]));
+  const chunk = (type, data) => {
+    const framed = Buffer.alloc(12 + data.length);
+    framed.writeUInt32BE(data.length);
+    framed.write(type, 4, 'latin1');
+    data.copy(framed, 8);
+    framed.writeUInt32BE(crc32(framed.subarray(4, -4)), data.length + 8);
+    return framed;
+  };
+  const signature = Buffer.from('89504e470d0a1a0a', 'hex');
+  const most = [signature, chunk('IHDR', header), chunk('IDAT', pixel), chunk('IEND', Buffer.alloc(0))];
+  const left = bytes - 12 - Buffer.concat(most).length;
+  // A private chunk, which decoders skip.
+  return Buffer.concat([...most.slice(0, 2), chunk('naRu', randomBytes(left)), ...most.slice(2)]);
+}
+
+/** A request on a connection of its own. `options` are node:http's (`localAddress`, `ca` …) and `body`. */
+export async function ask(url, { body, ...options } = {}) {
+  const { request } = url.startsWith('https:') ? https : http;
+  const sent = request(url, { agent: false, ...options });
+  const answered = once(sent, 'response');
+  sent.end(body);
+  return read((await answered)[0]);
+}
+
+/** What an answer of node:http says, once it is all there. */
+export async function read(answer) {
+  const bytes = Buffer.concat(await answer.toArray());
+  return { status: answer.statusCode, headers: answer.headers, bytes };
+}
+
+/** The status and code of a problem, which has to be one as the contract says; `from` is X-Served-By. */
+export function problemOf({ status, headers, bytes }, from) {
+  assert.match(headers['content-type'] ?? '', /^application\/problem\+json/, `${status} ${bytes}`);
+  const problem = JSON.parse(bytes);
+  assert.equal(problem.requestId, headers['x-request-id']);
+  assert.equal(problem.status, status);
+  if (from !== undefined) assert.equal(headers['x-served-by'], from);
+  return `${status} ${problem.code}`;
+}
+
+/** The body of an upload of one image, and its headers. */
+export function form(image) {
+  const head = '--naru\r\nContent-Disposition: form-data; name="images"; filename="photograph.jpg"\r\n\r\n';
+  return {
+    headers: { 'Content-Type': 'multipart/form-data; boundary=naru' },
+    body: Buffer.concat([Buffer.from(head), image, Buffer.from('\r\n--naru--\r\n')]),
+  };
+}
+
+/** A photograph of so many bytes, as some cameras write them: zeros after its end. */
+export async function photographOf(bytes) {
+  const image = Buffer.alloc(bytes);
+  (await photograph()).copy(image);
+  return image;
 }
 
 /** How often each item is there. */

@@ -140,16 +140,14 @@ is_taken() {
 # fingerprint of the certificate and its key, to notice that they were renewed.
 fingerprint() { cat "$LB_TLS_CERTIFICATE" "$LB_TLS_KEY" 2>/dev/null | cksum; }
 
-# is_pair CERTIFICATE KEY: do they belong together?
-is_pair() {
-  [ "$(openssl x509 -in "$1" -noout -pubkey 2>/dev/null || echo none)" = "$(openssl pkey -in "$2" -pubout 2>/dev/null || echo no key)" ]
-}
-
 check_tls() {
-  command -v openssl >/dev/null || { problem 'LB_TLS needs the command openssl, to look at the certificate; install it'; return 0; }
   if [ ! -e "$LB_TLS_CERTIFICATE" ] && [ ! -e "$LB_TLS_KEY" ]; then
     # For trying TLS; browsers warn of it. It is made once, and a real one takes its place at any time.
     [ -z "$problems" ] || return 0
+    command -v openssl >/dev/null || {
+      problem "no certificate at LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE), and no command openssl to make one for trying; expected both files, or openssl on PATH"
+      return 0
+    }
     mkdir -p "$(dirname "$LB_TLS_CERTIFICATE")" "$(dirname "$LB_TLS_KEY")"
     (umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
       -subj "/CN=$LB_TLS_NAME" -addext "subjectAltName=DNS:$LB_TLS_NAME" \
@@ -162,8 +160,13 @@ check_tls() {
     eval "file=\$$name"
     [ -r "$file" ] || problem "$name holds \"$file\", which can't be read; expected both files, or neither to have a self-signed one made"
   done
-  [ ! -r "$LB_TLS_CERTIFICATE" ] || [ ! -r "$LB_TLS_KEY" ] || is_pair "$LB_TLS_CERTIFICATE" "$LB_TLS_KEY" ||
-    problem "the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) and the key LB_TLS_KEY ($LB_TLS_KEY) don't belong together"
+}
+
+# Where there is openssl, which nginx's own image on Alpine lacks.
+warn_of_expiry() {
+  command -v openssl >/dev/null || return 0
+  openssl x509 -in "$LB_TLS_CERTIFICATE" -noout -checkend 0 >/dev/null 2>&1 ||
+    echo "Naru's nginx: the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) has expired; clients will refuse it" >&2
 }
 
 # watch_certificate PID: reloads nginx soon after a renewal, for as long as it runs.
@@ -172,8 +175,8 @@ watch_certificate() {
   while sleep 5 && kill -0 "$1" 2>/dev/null; do
     now=$(fingerprint)
     [ "$now" != "$known" ] || continue
-    # A renewal writes two files; between them they don't match.
-    is_pair "$LB_TLS_CERTIFICATE" "$LB_TLS_KEY" || continue
+    # A renewal writes two files; between them they don't match, and nginx would refuse them.
+    nginx -t -q -c "$DIR/conf/nginx.conf" 2>/dev/null || continue
     known=$now
     echo "Naru's nginx: the certificate has changed; reloading" >&2
     kill -HUP "$1"
@@ -215,6 +218,8 @@ setting MAX_IMAGE_BYTES 20971520 "$positive|10[0-9]{8}" 'a whole number from 1 t
 setting MAX_IMAGES_PER_REQUEST 10 '[1-9][0-9]?|100' 'a whole number from 1 to 100'
 setting TRUSTED_PROXIES '' '.*' ''
 setting LB_INSIDE '127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7' '.*' ''
+setting LB_DENY '' '.*' ''
+setting LB_ALLOW '' '.*' ''
 setting LB_TLS off 'on|off' 'on or off'
 setting LB_TLS_PORT 8443 "$port" 'a port from 1 to 65535'
 setting LB_TLS_PUBLIC_PORT 443 "$port" 'a port from 1 to 65535'
@@ -239,6 +244,8 @@ setting LB_USER "$(if [ "$(id -u)" = 0 ]; then id -un nginx 2>/dev/null || id -u
 
 check_addresses TRUSTED_PROXIES
 check_addresses LB_INSIDE
+check_addresses LB_DENY
+check_addresses LB_ALLOW
 
 group LB_REPLICAS
 READS_UPSTREAM=naru LARGE_UPSTREAM=naru
@@ -283,10 +290,12 @@ if at_least 1.25.1; then LISTEN_HTTP2='' HTTP2='http2 on;'; else LISTEN_HTTP2=' 
 TRUST=$(addresses TRUSTED_PROXIES | sed 's/.*/set_real_ip_from &;/')
 TRUSTED=$(addresses TRUSTED_PROXIES | sed 's/.*/    & 1;/')
 INSIDE=$(addresses LB_INSIDE | sed 's/.*/    & 1;/')
+ACCESS=$(addresses LB_DENY | sed 's/.*/deny &;/')$nl$(addresses LB_ALLOW | sed 's/.*/allow &;/')
+[ -z "$LB_ALLOW" ] || ACCESS="$ACCESS${nl}deny all;"
 # Only root may choose whom nginx's workers run as.
 USER_LINE=''
 [ "$(id -u)" != 0 ] || USER_LINE="user $LB_USER;"
-export DIR ACCESS_LOG ALGORITHM STICKY RESOLVER MAX_BODY_BYTES HTTPS_PORT LISTEN_HTTP2 HTTP2 TRUST TRUSTED INSIDE USER_LINE
+export DIR ACCESS_LOG ALGORITHM STICKY RESOLVER MAX_BODY_BYTES HTTPS_PORT LISTEN_HTTP2 HTTP2 TRUST TRUSTED INSIDE ACCESS USER_LINE
 export READS_UPSTREAM LARGE_UPSTREAM
 
 [ "$LB_TLS" = off ] || check_tls
@@ -329,9 +338,14 @@ done
 [ "$LB_CACHE" = off ] || mkdir -p "$LB_CACHE_DIR"
 
 tested=$(nginx -t -c "$DIR/new/nginx.conf" 2>&1) || {
+  case $tested in *SSL* | *"cannot load certificate"*)
+    problem "nginx refuses the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) with the key LB_TLS_KEY ($LB_TLS_KEY); expected a pair, in PEM: $(printf '%s\n' "$tested" | sed -n 's/.*\[emerg\] //p' | head -n 1)"
+    fail_if_wrong
+  esac
   printf "Naru's nginx can't %s: nginx refuses the configuration in %s/new:\n%s\n" "$action" "$DIR" "$tested" >&2
   exit 1
 }
+[ "$LB_TLS" = off ] || warn_of_expiry
 [ ! -d "$DIR/conf" ] || mv "$DIR/conf" "$DIR/old"
 mv "$DIR/new" "$DIR/conf"
 rm -rf "$DIR/old"

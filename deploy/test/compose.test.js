@@ -3,17 +3,15 @@
 //
 //   node --test deploy/test/
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
-import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { promisify } from 'node:util';
+import { ComposeProject } from './compose.js';
+import { freePort, ROOT, sha256, upload as uploadTo } from './harness.js';
 
-const ROOT = join(import.meta.dirname, '../..');
 const K6_IMAGE = process.env.K6_IMAGE ?? 'grafana/k6:2.1.0';
 const PROJECT = process.env.COMPOSE_PROJECT_NAME ?? `naru-test-${process.pid}`;
 const REPLICAS = 3;
@@ -22,11 +20,12 @@ const MiB = 1024 * 1024;
 
 const HTTP_PORT = String(await freePort());
 const BASE_URL = `http://127.0.0.1:${HTTP_PORT}`;
-const env = { ...process.env, COMPOSE_PROJECT_NAME: PROJECT, HTTP_PORT };
+const project = new ComposeProject(PROJECT, { HTTP_PORT });
+const upload = (image) => uploadTo(BASE_URL, image);
 
 describe('docker compose up --scale api=3', () => {
-  before(() => compose('up', '--detach', '--build', '--wait', '--scale', `api=${REPLICAS}`));
-  after(() => compose('down', '--volumes', '--remove-orphans', '--rmi', 'local', '--timeout', '5'));
+  before(() => project.compose('up', '--detach', '--build', '--wait', '--scale', `api=${REPLICAS}`));
+  after(() => project.compose('down', '--volumes', '--remove-orphans', '--rmi', 'local', '--timeout', '5'));
 
   it('is healthy, nginx as well as the replicas behind it', async () => {
     for (const path of ['/nginx/health', '/health', '/health/live', '/health/ready']) {
@@ -35,21 +34,16 @@ describe('docker compose up --scale api=3', () => {
   });
 
   it('publishes no port but that of nginx', async () => {
-    const published = (await containers()).flatMap(({ Config, NetworkSettings }) =>
-      Object.values(NetworkSettings.Ports)
-        .flatMap((bindings) => bindings ?? [])
-        .map(({ HostPort }) => `${Config.Labels['com.docker.compose.service']} ${HostPort}`),
-    );
-    assert.deepEqual([...new Set(published)], [`nginx ${HTTP_PORT}`]);
+    assert.deepEqual(await project.published(), [`nginx ${HTTP_PORT}`]);
   });
 
   it('runs the replicas as a plain user who can write nowhere', async () => {
     const attempt = `
       const attempt = (path) => { try { fs.writeFileSync(path, ''); return 'written'; } catch ({ code }) { return code; } };
       console.log(JSON.stringify([process.getuid() > 0, ['/probe', '/app/probe', '/tmp/probe'].map(attempt)]));`;
-    for (const { Id, HostConfig } of await containers('api')) {
+    for (const { Id, HostConfig } of await project.containers('api')) {
       assert.equal(HostConfig.ReadonlyRootfs, true);
-      const { stdout } = await run('docker', ['exec', Id, 'node', '-e', attempt]);
+      const { stdout } = await project.run('docker', ['exec', Id, 'node', '-e', attempt]);
       assert.deepEqual(JSON.parse(stdout), [true, ['EROFS', 'EROFS', 'EROFS']]);
     }
   });
@@ -92,10 +86,10 @@ describe('docker compose up --scale api=3', () => {
     // A whole photograph and bytes after its end, as some cameras write them: only the size is wrong.
     const image = Buffer.alloc(21 * MiB);
     (await readFile(join(ROOT, PHOTOGRAPHS[0]))).copy(image);
-    const { status, type, problem, requestId } = await upload(image);
+    const { status, headers, problem } = await upload(image);
     assert.deepEqual([status, problem.code], [413, 'IMAGE_TOO_LARGE']);
-    assert.match(type, /^application\/problem\+json/);
-    assert.equal(problem.requestId, requestId);
+    assert.match(headers.get('content-type'), /^application\/problem\+json/);
+    assert.equal(problem.requestId, headers.get('x-request-id'));
   });
 
   it('refuses a request that no limit allows at nginx, in the same words, before its body is sent', async () => {
@@ -132,17 +126,19 @@ describe('docker compose up --scale api=3', () => {
     const words = Object.entries(settings).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
     const volume = `${join(ROOT, 'loadtest')}:/loadtest:ro`;
     const network = `${PROJECT}_default`;
-    const { stdout: output } = await run('docker', [
-      ...['run', '--rm', '--network', network, '--volume', volume, ...words],
-      ...[K6_IMAGE, 'run', '--quiet', '/loadtest/upload.js'],
-    ]).catch((error) => assert.fail(`${error.stdout}\n${error.stderr}`));
+    const { stdout: output } = await project
+      .run('docker', [
+        ...['run', '--rm', '--network', network, '--volume', volume, ...words],
+        ...[K6_IMAGE, 'run', '--quiet', '/loadtest/upload.js'],
+      ])
+      .catch((error) => assert.fail(`${error.stdout}\n${error.stderr}`));
     console.log(output);
     assert.equal(output.match(/^ {2}\w{12} +\d+ +\d/gm)?.length, REPLICAS, 'one row per replica');
   });
 
   it('acknowledges every upload while a replica is killed', async () => {
     const photograph = await readFile(join(ROOT, PHOTOGRAPHS[0]));
-    const [victim] = await containers('api');
+    const [victim] = await project.containers('api');
     const answers = [];
     let left = 120;
     const client = async () => {
@@ -150,23 +146,23 @@ describe('docker compose up --scale api=3', () => {
     };
     const clients = Promise.all([client(), client(), client(), client()]);
     while (answers.length < 30) await new Promise((resolve) => setTimeout(resolve, 5));
-    await run('docker', ['kill', victim.Id]);
+    await project.run('docker', ['kill', victim.Id]);
     await clients;
     assert.deepEqual(
       answers.filter((status) => status !== 201),
       [],
     );
     assert.equal(answers.length, 120);
-    await run('docker', ['start', victim.Id]);
-    await compose('up', '--detach', '--wait', '--no-recreate', '--scale', `api=${REPLICAS}`);
+    await project.run('docker', ['start', victim.Id]);
+    await project.compose('up', '--detach', '--wait', '--no-recreate', '--scale', `api=${REPLICAS}`);
   });
 
   it('stops each replica on SIGTERM, soon and with exit code 0', async () => {
     const started = Date.now();
-    await compose('stop', 'api');
+    await project.compose('stop', 'api');
     const seconds = (Date.now() - started) / 1000;
     assert.deepEqual(
-      (await containers('api')).map(({ State }) => [State.Status, State.ExitCode, State.OOMKilled]),
+      (await project.containers('api')).map(({ State }) => [State.Status, State.ExitCode, State.OOMKilled]),
       Array(REPLICAS).fill(['exited', 0, false]),
     );
     assert.ok(seconds < 15, `it took ${seconds} s`);
@@ -174,66 +170,15 @@ describe('docker compose up --scale api=3', () => {
 
   it('says 503 with Retry-After, quickly, when no replica is left', async () => {
     const started = Date.now();
-    const { status, type, problem, retryAfter } = await upload(await readFile(join(ROOT, PHOTOGRAPHS[0])));
-    assert.deepEqual([status, problem.code, retryAfter], [503, 'OVERLOADED', '2']);
-    assert.equal(type, 'application/problem+json');
+    const { status, headers, problem } = await upload(await readFile(join(ROOT, PHOTOGRAPHS[0])));
+    assert.deepEqual([status, problem.code, headers.get('retry-after')], [503, 'OVERLOADED', '2']);
+    assert.equal(headers.get('content-type'), 'application/problem+json');
     assert.ok(Date.now() - started < 5_000);
   });
 });
-
-async function upload(image) {
-  const form = new FormData();
-  form.append('images', new Blob([image], { type: 'image/jpeg' }), 'photograph.jpg');
-  const answer = await fetch(`${BASE_URL}/images`, { method: 'POST', body: form });
-  const body = await answer.json();
-  return {
-    status: answer.status,
-    type: answer.headers.get('content-type'),
-    servedBy: answer.headers.get('x-served-by'),
-    requestId: answer.headers.get('x-request-id'),
-    retryAfter: answer.headers.get('retry-after'),
-    image: body.images?.[0],
-    problem: body,
-  };
-}
-
-/** What Docker knows of the project's containers, or of one service's. */
-async function containers(...services) {
-  const { stdout: ids } = await run('docker', ['compose', 'ps', '--all', '--quiet', ...services]);
-  const { stdout } = await run('docker', ['inspect', ...ids.trim().split('\n')]);
-  return JSON.parse(stdout);
-}
-
-/** Silent, unless it fails. */
-async function compose(...words) {
-  try {
-    await run('docker', ['compose', '--progress', 'plain', ...words]);
-  } catch (error) {
-    const { stdout: containers } = await run('docker', ['compose', 'ps', '--all']);
-    const { stdout: logs } = await run('docker', ['compose', 'logs', '--tail', '50']);
-    console.error([error.stdout, error.stderr, containers, logs].join('\n'));
-    throw new Error(`docker compose ${words.join(' ')} failed; its output stands above`);
-  }
-}
-
-function run(command, words) {
-  return promisify(execFile)(command, words, { cwd: ROOT, env, maxBuffer: 64 * MiB });
-}
-
-function sha256(bytes) {
-  return createHash('sha256').update(bytes).digest('hex');
-}
 
 async function text(stream) {
   let all = '';
   for await (const chunk of stream.setEncoding('utf8')) all += chunk;
   return all;
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  return port;
 }

@@ -172,9 +172,13 @@ export class Balancer {
     return assert.fail(`not ${count} such lines in the access log of ${this.log.length} lines`);
   }
 
+  async signal(name) {
+    if (this.nginx === 'image') await run('docker', ['kill', '--signal', name, this.name]);
+    else this.child.kill(name);
+  }
+
   async stop() {
-    if (this.nginx === 'image') await run('docker', ['kill', '--signal', 'QUIT', this.name]);
-    else this.child.kill('SIGQUIT');
+    await this.signal('SIGQUIT');
     await this.exited;
     await this.#clear();
   }
@@ -234,7 +238,7 @@ export function picture(bytes) {
   const most = [signature, chunk('IHDR', header), chunk('IDAT', pixel), chunk('IEND', Buffer.alloc(0))];
   const left = bytes - 12 - Buffer.concat(most).length;
   // A private chunk, which decoders skip.
-  return Buffer.concat([...most.slice(0, 2), chunk('naRu', randomBytes(left)), ...most.slice(2)]);
+  return Buffer.concat([...most.slice(0, 3), chunk('naRu', randomBytes(left)), most[3]]);
 }
 
 /** A request on a connection of its own. `options` are node:http's (`localAddress`, `ca` …) and `body`. */
@@ -297,6 +301,16 @@ export async function times(count, action, atOnce = 8) {
   };
   await Promise.all(Array.from({ length: Math.min(atOnce, count) }, worker));
   return results;
+}
+
+/** Resolves with what `find` finds, which may take some time to come about. */
+export async function eventually(find) {
+  for (let tries = 0; tries < 1000; tries++) {
+    const found = await find();
+    if (found) return found;
+    await sleep(25);
+  }
+  return assert.fail(`it has not come about: ${find}`);
 }
 
 export async function freePort() {

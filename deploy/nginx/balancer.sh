@@ -70,11 +70,12 @@ servers() {
     function wrong(what) { printf "!%s: %s\n", name, what }
     NF == 0 { next }
     {
+      count++
       if ($1 !~ /^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]):[0-9]+$/) {
-        wrong("\"" $1 "\" is no replica; expected host:port, with options behind it, parted by commas"); next
+        wrong("\"" $1 "\" is no replica; expected host:port, with options behind it, parted by commas"); usable++; next
       }
       port = $1; sub(/.*:/, "", port)
-      if (port + 0 < 1 || port + 0 > 65535) { wrong("the port of \"" $1 "\" is not from 1 to 65535"); next }
+      if (port + 0 < 1 || port + 0 > 65535) { wrong("the port of \"" $1 "\" is not from 1 to 65535"); usable++; next }
       line = "server " $1; own = ""; seldom = 0
       for (i = 2; i <= NF; i++) {
         if ($i ~ /^weight=/) {
@@ -89,7 +90,6 @@ servers() {
         if ($i !~ /^max_conns=/) line = line " " $i
       }
       if (!seldom) usable++
-      count++
       print line " " common " " (own == "" ? "max_conns=" conns : own) ";"
     }
     END {

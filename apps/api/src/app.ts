@@ -9,6 +9,7 @@ import { logRequests } from './logging/request-log.js';
 import { Metrics } from './metrics/metrics.js';
 import { serveDocs } from './docs.js';
 import { answerClientErrors } from './problem/client-error.js';
+import { expectProxyHeaders } from './proxy-protocol/proxy-protocol.js';
 
 // Above the 60 s for which nginx keeps an idle upstream connection: who closes first loses a request.
 const KEEP_ALIVE_MS = 65_000;
@@ -38,6 +39,8 @@ export async function createApp(config: Config): Promise<NestExpressApplication>
   // An expectation that nobody knows may be ignored (RFC 9110, section 10.1.1).
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   answerClientErrors(server, config.replicaId);
+  if (config.proxyProtocol) expectProxyHeaders(server);
+  app.get(Drain).watch(server);
   return app;
 }
 

@@ -19,6 +19,7 @@ const VARIABLES = {
   HOST: text('an address to listen on').default('0.0.0.0'),
   REPLICA_ID: text('1 to 64 letters, digits, ".", "_" or "-"', /^[\w.-]{1,64}$/).default(hostname()),
   PUBLIC_URL: url().optional(),
+  PROXY_PROTOCOL: flag().default(false),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 
   AUTH: oneOf(['api-key', 'none']).optional(),
@@ -127,6 +128,8 @@ export abstract class Config {
   readonly replicaId!: string;
   /** Without one, the URLs of an answer are paths. */
   readonly publicUrl!: string;
+  /** Whether each connection begins with who the client is, as an L4 balancer tells it. */
+  readonly proxyProtocol!: boolean;
   readonly logLevel!: string;
   /** SHA-256 of each key by its name; undefined when anybody may write. */
   readonly apiKeys!: ReadonlyMap<string, Buffer> | undefined;
@@ -144,6 +147,7 @@ export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
     host: env.HOST,
     replicaId: env.REPLICA_ID,
     publicUrl: env.PUBLIC_URL ?? '',
+    proxyProtocol: env.PROXY_PROTOCOL,
     logLevel: env.LOG_LEVEL,
     apiKeys: authMode(env) === 'none' ? undefined : new Map((env.API_KEYS ?? []).map(parseKey)),
     upload: {

@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { type Socket } from 'node:net';
 import { Injectable, Logger } from '@nestjs/common';
 import { Config } from '../config.js';
 import { ImageReceiver } from '../upload/image-receiver.js';
 
 // Between two sweeps of connections that have become idle.
 const SWEEP_MS = 50;
+// A connection that has not yet made a request may still be about to.
+const SILENCE_MS = 1_000;
 // A store that hangs must not hold up the end.
 const CLEANUP_MS = 3_000;
 // For the answers of uploads that were cut to reach their clients.
@@ -19,6 +22,8 @@ const LAST_WORDS_MS = 500;
 export class Drain {
   readonly #logger = new Logger('Drain');
   readonly #unanswered = new Set<ServerResponse>();
+  /** Connections that have not yet made a request, and when the latest byte of each was noticed. */
+  readonly #strangers = new Map<Socket, { bytes: number; at: number }>();
   #isDraining = false;
 
   constructor(
@@ -30,8 +35,17 @@ export class Drain {
     return this.#isDraining;
   }
 
+  /** Node counts a connection that has never made a request as busy, and one that awaits its PROXY header not at all. */
+  watch(server: Server): void {
+    server.on('connection', (socket: Socket) => {
+      this.#strangers.set(socket, { bytes: -1, at: 0 });
+      socket.once('close', () => this.#strangers.delete(socket));
+    });
+  }
+
   /** Express middleware that knows what is in flight. */
-  readonly track = (_request: IncomingMessage, response: ServerResponse, next: () => void): void => {
+  readonly track = (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
+    this.#strangers.delete(request.socket);
     this.#unanswered.add(response);
     response.once('close', () => this.#unanswered.delete(response));
     if (this.#isDraining) closeAfter(response);
@@ -58,6 +72,7 @@ export class Drain {
     // Node closes a connection that becomes idle after close() only when its keep-alive ends.
     const sweep = setInterval(() => {
       server.closeIdleConnections();
+      this.#closeSilentStrangers();
     }, SWEEP_MS);
     const isClean = await Promise.race([closed, over(graceIsOver)]);
     clearInterval(sweep);
@@ -67,9 +82,19 @@ export class Drain {
       this.#logger.error({ msg: 'grace period over: requests cut', uploads: cut });
       await Promise.race([closed, sleep(LAST_WORDS_MS)]);
       server.closeAllConnections();
+      for (const socket of this.#strangers.keys()) socket.destroy();
     }
     this.#logger.log({ msg: 'drained', clean: isClean, durationMs: Math.round(performance.now() - started) });
     return isClean;
+  }
+
+  #closeSilentStrangers(): void {
+    const now = performance.now();
+    for (const [socket, latest] of this.#strangers) {
+      if (socket.bytesRead !== latest.bytes)
+        this.#strangers.set(socket, { bytes: socket.bytesRead, at: now });
+      else if (now - latest.at >= SILENCE_MS) socket.destroy();
+    }
   }
 }
 

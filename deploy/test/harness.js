@@ -18,7 +18,7 @@ export const ROOT = join(import.meta.dirname, '../..');
 /** A photograph of 898,692 bytes. */
 export const PHOTOGRAPH = join(ROOT, 'loadtest/images/hubble-900kB.jpg');
 const S3_KEYS = { S3_ACCESS_KEY_ID: 'naru-test', S3_SECRET_ACCESS_KEY: 'naru-test-secret' };
-const NGINX_IMAGE = process.env.NGINX_IMAGE ?? 'nginx:1.30-alpine';
+export const NGINX_IMAGE = process.env.NGINX_IMAGE ?? 'nginx:1.30-alpine';
 
 /** The nginx that tests run against: this machine's own, and that of docker-compose.yml. NGINX names one of them. */
 export const NGINXES = process.env.NGINX ? process.env.NGINX.split(',') : ['machine', 'image'];

@@ -166,6 +166,8 @@ done
       ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'],
       ...['-keyout', join(tmp, 'privkey.pem'), '-out', join(tmp, 'fullchain.pem')],
     ]);
+    // The hook is to keep the key to itself however it finds it.
+    await chmod(join(tmp, 'privkey.pem'), 0o644);
     await writeFile(
       fake,
       `services: { certbot: { image: 'nginx:1.30', volumes: ['${certbot}:/usr/bin/certbot:ro', '${tmp}:/lineage:ro'] } }\n`,

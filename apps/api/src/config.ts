@@ -17,7 +17,9 @@ const VARIABLES = {
   NODE_ENV: text('a name').optional(),
   PORT: integer({ min: 0, max: 65_535, default: 3000 }),
   HOST: text('an address to listen on').default('0.0.0.0'),
-  REPLICA_ID: text('1 to 64 letters, digits, ".", "_" or "-"', /^[\w.-]{1,64}$/).default(hostname()),
+  REPLICA_ID: text('1 to 64 letters, digits, ".", "_" or "-"', /^[\w.-]{1,64}$/).optional(),
+  // PM2 numbers the replicas that it starts on one host.
+  NODE_APP_INSTANCE: text('a number', /^\d{1,6}$/).optional(),
   PUBLIC_URL: url().optional(),
   PROXY_PROTOCOL: flag().default(false),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
@@ -145,7 +147,7 @@ export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
   return {
     port: env.PORT,
     host: env.HOST,
-    replicaId: env.REPLICA_ID,
+    replicaId: env.REPLICA_ID ?? [hostname(), env.NODE_APP_INSTANCE].filter(Boolean).join('-'),
     publicUrl: env.PUBLIC_URL ?? '',
     proxyProtocol: env.PROXY_PROTOCOL,
     logLevel: env.LOG_LEVEL,

@@ -1,3 +1,5 @@
+import cluster from 'node:cluster';
+import { once } from 'node:events';
 import { Logger } from '@nestjs/common';
 import { EnvError } from '#env';
 import { ObjectStore } from '#object-store';
@@ -30,6 +32,7 @@ async function main(config: Config): Promise<void> {
       .get(Drain)
       .run(server)
       .then(async (isClean) => {
+        await leaveCluster();
         app.get(ObjectStore).close();
         await app.close();
         process.exit(isClean ? 0 : 1);
@@ -53,6 +56,17 @@ async function meetStore(store: ObjectStore, config: Config, logger: Logger): Pr
     });
     setTimeout(() => void meetStore(store, config, logger), STORE_RETRY_MS).unref();
   }
+}
+
+/**
+ * Under PM2 the port is its daemon's. A connection that it was just handing to us goes to another worker
+ * once we say that we leave; exiting at once would leave that client waiting for ever.
+ */
+async function leaveCluster(): Promise<void> {
+  if (!cluster.worker?.isConnected()) return;
+  const left = once(cluster.worker, 'disconnect');
+  cluster.worker.disconnect();
+  await left;
 }
 
 function readConfigOrExit(): Config {

@@ -8,6 +8,8 @@
 # Everything is set by environment variables; deploy/README.md has a table of them. A wrong one stops the start,
 # or leaves a running nginx as it is, with one message that names every mistake.
 set -eu
+# Debian keeps nginx where a plain user's PATH doesn't lead.
+PATH=$PATH:/usr/sbin:/usr/local/sbin
 
 here=$(cd "$(dirname "$0")" && pwd)
 nl='
@@ -172,7 +174,8 @@ warn_of_expiry() {
 # watch_certificate PID: reloads nginx soon after a renewal, for as long as it runs.
 watch_certificate() {
   known=$(fingerprint)
-  while sleep 5 && kill -0 "$1" 2>/dev/null; do
+  # Often enough that it soon ends with nginx, too.
+  while sleep 2 && kill -0 "$1" 2>/dev/null; do
     now=$(fingerprint)
     [ "$now" != "$known" ] || continue
     # A renewal writes two files; between them they don't match, and nginx would refuse them.

@@ -216,7 +216,7 @@ for (const nginx of NGINXES) {
 
       await replace(join(pairs, 'second.pem'), join(dir, CERTIFICATE));
       // Longer than it takes to be noticed.
-      await sleep(6500);
+      await sleep(4500);
       assert.equal(await served(), before);
 
       await replace(join(pairs, 'second.key'), join(dir, KEY));

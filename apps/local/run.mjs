@@ -1,4 +1,4 @@
-// Entered by `npm start` and `npm test` before anything is installed, so it uses Node alone: it installs
+// Entered by `npm start`, `npm test` and `npm run scale` before anything is installed, so it uses Node alone: it installs
 // and builds what is missing or out of date, then hands over to the program that was asked for.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -10,16 +10,29 @@ const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const [, , name, ...args] = process.argv;
 process.chdir(join(import.meta.dirname, '../..'));
 checkNode();
-if (!isInstalled())
-  await run('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
-const sources = fingerprint();
-if (!isBuilt(sources)) {
+if (name === 'scale') await scale();
+else {
+  await prepare();
+  if (name === 'test') test(args);
+  else await import('../../dist/apps/local/src/main.js');
+}
+
+async function prepare() {
+  if (!isInstalled())
+    await run('Installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  const sources = fingerprint();
+  if (isBuilt(sources)) return;
   rmSync('dist', { recursive: true, force: true });
   await run('Building', process.execPath, ['node_modules/@nestjs/cli/bin/nest.js', 'build']);
   writeFileSync(BUILT, sources);
 }
-if (name === 'test') test(args);
-else await import('../../dist/apps/local/src/main.js');
+
+/** Builds nothing: the `npm start` that it is for starts replicas from what is there. */
+async function scale() {
+  if (existsSync('dist/apps/local/src/scale.js')) return import('../../dist/apps/local/src/scale.js');
+  console.error('Nothing is running. Start it with: npm start -- --replicas 3');
+  process.exit(1);
+}
 
 function checkNode() {
   const [major, minor] = process.versions.node.split('.').map(Number);

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 
-/** Longer than a replica's own SHUTDOWN_TIMEOUT_MS, after which it ends by itself. */
+/** Longer than a program takes to end by itself when nobody uses it any more. */
 const KILL_AFTER_MS = 30_000;
 
 /**
@@ -15,6 +15,7 @@ export class Child {
   #process: ChildProcess | undefined;
 
   constructor(
+    /** Begins a sentence. */
     readonly name: string,
     app: string,
     /** Whether what it writes to stdout is shown. */
@@ -37,7 +38,7 @@ export class Child {
     });
     this.#process = child;
     const ended = once(child, 'exit').then(() => {
-      throw new Error(`The ${this.name} did not start; what it wrote above says why.`);
+      throw new Error(`${this.name} did not start; what it wrote above says why.`);
     });
     const [ready] = (await Promise.race([once(child, 'message'), ended])) as [unknown];
     child.once('exit', () => {
@@ -46,10 +47,10 @@ export class Child {
     return ready;
   }
 
-  async stop(): Promise<void> {
+  async stop(killAfterMs = KILL_AFTER_MS): Promise<void> {
     const child = this.#process;
     if (child?.exitCode !== null || child.signalCode !== null) return;
-    const timer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
+    const timer = setTimeout(() => child.kill('SIGKILL'), killAfterMs);
     child.kill('SIGTERM');
     await once(child, 'exit');
     clearTimeout(timer);

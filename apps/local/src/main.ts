@@ -1,5 +1,6 @@
 import { parseOptions } from './options.js';
 import { Stack } from './stack.js';
+import { say } from './terminal.js';
 
 const PARENT_CHECK_MS = 100;
 
@@ -24,7 +25,7 @@ setInterval(() => {
   if (process.env['npm_lifecycle_event'] !== undefined && process.ppid !== ppid) stop(0);
 }, PARENT_CHECK_MS).unref();
 stack.onExit((name) => {
-  if (stopping === undefined) process.stderr.write(`The ${name} has ended; everything is stopped.\n`);
+  if (stopping === undefined) say(`${name} has ended; everything is stopped.`);
   stop(1);
 });
 
@@ -33,7 +34,6 @@ try {
   const description = await stack.describe();
   if (stopping === undefined) process.stdout.write(description);
 } catch (error) {
-  if (stopping === undefined)
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  if (stopping === undefined) say(error instanceof Error ? error.message : String(error));
   stop(1);
 }

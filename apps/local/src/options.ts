@@ -1,21 +1,47 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { resolve } from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+
+const ROOT = resolve(import.meta.dirname, '../../../..');
+/** Each takes some 140 MB. */
+const MAX_REPLICAS = 64;
+const DATA = ['--data <dir>', 'where the embedded object store keeps its objects', '.naru'] as const;
 
 export interface Options {
   readonly port: number;
+  /** Processes of the API behind nginx; without it, one and no nginx. */
+  readonly replicas?: number;
+  /** How nginx chooses among them; without it, as LB_ALGORITHM says. */
+  readonly algorithm?: string;
   /** Where the embedded store keeps its objects. */
   readonly data: string;
   /** An S3 endpoint in place of the embedded store. */
   readonly store?: string;
 }
 
+export interface ScaleOptions {
+  readonly replicas: number;
+  /** Of the `npm start` that is meant. */
+  readonly data: string;
+}
+
 /** Prints what is wrong and exits, as commander does, when an option is bad. */
 export function parseOptions(args: readonly string[]): Options {
-  return new Command('npm start --')
+  const command = new Command('npm start --')
     .description(
       'Naru on this machine: one API replica and, unless --store names another, an embedded object store.',
     )
     .option('--port <port>', 'the port to serve on', parsePort, 8080)
-    .option('--data <dir>', 'where the embedded object store keeps its objects', '.naru')
+    .option('--replicas <count>', 'so many API replicas, behind the nginx of this machine', parseCount)
+    .addOption(
+      new Option('--algorithm <name>', 'with --replicas: how nginx chooses one').choices([
+        'round_robin',
+        'least_conn',
+        'ip_hash',
+        'hash',
+        'random',
+      ]),
+    )
+    .option(...DATA)
     .option(
       '--store <url>',
       'an S3 endpoint in place of the embedded one; credentials come from the environment',
@@ -24,16 +50,50 @@ export function parseOptions(args: readonly string[]): Options {
     .helpOption('--help', 'show this')
     .allowExcessArguments(false)
     .showHelpAfterError('(npm start -- --help lists the options)')
-    .parse(args, { from: 'user' })
-    .opts<Options>();
+    .parse(args, { from: 'user' });
+  const options = command.opts<Options>();
+  if (options.algorithm !== undefined && options.replicas === undefined) {
+    command.error(
+      'error: --algorithm needs --replicas: without it there is one replica, and no nginx to choose.',
+    );
+  }
+  return options;
+}
+
+/** Of `npm run scale -- COUNT`. */
+export function parseScaleOptions(args: readonly string[]): ScaleOptions {
+  const command = new Command('npm run scale --')
+    .description(
+      'Adds or removes API replicas of a running npm start -- --replicas, without losing a request.',
+    )
+    .argument('<count>', 'how many there shall be', parseCount)
+    .option(...DATA)
+    .helpOption('--help', 'show this')
+    .allowExcessArguments(false)
+    .showHelpAfterError('(for example: npm run scale -- 4)')
+    .parse(args, { from: 'user' });
+  return { replicas: command.processedArgs[0] as number, ...command.opts<{ data: string }>() };
+}
+
+/** Relative to the repository, wherever npm was called. */
+export function dataFolder(data: string): string {
+  return resolve(ROOT, data);
 }
 
 function parsePort(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port < 1 || port > 65_535) {
-    throw new InvalidArgumentError('Expected a whole number from 1 to 65535.');
+  return parseNumber(text, 65_535);
+}
+
+function parseCount(text: string): number {
+  return parseNumber(text, MAX_REPLICAS);
+}
+
+function parseNumber(text: string, max: number): number {
+  const number = Number(text);
+  if (!/^\d+$/.test(text) || number < 1 || number > max) {
+    throw new InvalidArgumentError(`Expected a whole number from 1 to ${max}.`);
   }
-  return port;
+  return number;
 }
 
 function parseUrl(text: string): string {

@@ -1,62 +1,124 @@
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:net';
-import { relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { styleText } from 'node:util';
+import { assertNginx, Balancer } from './balancer.js';
 import { Child } from './child.js';
-import { type Options } from './options.js';
+import { Control } from './control.js';
+import { dataFolder, type Options } from './options.js';
+import { Replicas } from './replicas.js';
+import { Tally } from './tally.js';
 
 const ROOT = resolve(import.meta.dirname, '../../../..');
 const SAMPLE = resolve(ROOT, 'loadtest/images/hubble-900kB.jpg');
 
 /** The programs that make up Naru on one machine: the embedded object store, and the API in front of it. */
 export class Stack {
-  readonly #store: Child | undefined;
-  readonly #api: Child;
+  readonly #folder: string;
   readonly #url: string;
+  readonly #store: Child | undefined;
+  /** Without --replicas. */
+  readonly #api: Child;
+  /** With --replicas. */
+  #replicas: Replicas | undefined;
+  #control: Control | undefined;
+  readonly #listeners: ((name: string) => void)[] = [];
 
   constructor(private readonly options: Options) {
-    this.#url = `http://localhost:${options.port}`;
-    this.#store = options.store === undefined ? new Child('object store', 'object-store', false) : undefined;
-    this.#api = new Child('API', 'api', true);
+    this.#folder = dataFolder(options.data);
+    this.#url = urlOf(options);
+    this.#store =
+      options.store === undefined ? new Child('The object store', 'object-store', false) : undefined;
+    this.#api = new Child('The API', 'api', true);
+    for (const child of [this.#store, this.#api]) child?.onExit(this.#ended);
   }
 
+  /** Hears of what can't be done without. */
   onExit(listener: (name: string) => void): void {
-    for (const child of [this.#store, this.#api]) child?.onExit(listener);
+    this.#listeners.push(listener);
   }
 
-  /** Resolves when the API takes requests. */
+  /** Resolves when requests are taken. */
   async start(): Promise<void> {
     // Asked before anything is started: a store that opens the same folder would clear away another's work.
     await assertFree(this.options.port);
-    await this.#api.start({ ...(await this.#startStore()), ...this.#apiEnvironment() });
+    if (this.options.replicas === undefined) await this.#startOne();
+    else await this.#startReplicas(this.options.replicas);
   }
 
-  /** The API first: it may have uploads to finish, for which it needs the store. */
+  /** What takes requests first: it may have uploads to finish, for which it needs the store. */
   async stop(): Promise<void> {
+    this.#control?.close();
+    await this.#replicas?.stop();
     await this.#api.stop();
     await this.#store?.stop();
   }
 
   /** What to tell the user: how to go on, and what keeps images from being uploaded yet. */
   async describe(): Promise<string> {
-    const { data, store } = this.options;
+    const { data, store, replicas } = this.options;
     const sample = relative(process.env['INIT_CWD'] ?? ROOT, SAMPLE);
     const isOpen = authOf(process.env) === 'none';
-    const key = isOpen ? '' : '-H "X-Api-Key: KEY" ';
+    const curl = `curl ${isSelfSigned(process.env) && replicas ? '-k ' : ''}${isOpen ? '' : '-H "X-Api-Key: KEY" '}`;
     const images = `${data.replace(/\/*$/, '/')} (embedded object store)`;
     return [
       `${styleText('bold', 'Naru is ready at')} ${styleText('cyan', this.#url)}`,
-      `  try it   curl ${key}-F "images=@${sample}" ${this.#url}/images`,
+      `  try it   ${curl}-F "images=@${sample}" ${this.#url}/images`,
       `  docs     ${this.#url}/docs`,
       `  images   ${store ?? images}`,
+      ...(replicas === undefined ? [] : [`  replicas ${describeReplicas(replicas, this.options)}`]),
       `  auth     ${isOpen ? 'none: anybody who reaches this port may upload' : 'uploading, deleting and listing need a key of API_KEYS'}`,
       ...(await this.#storeTrouble()),
       'Ctrl-C stops it.\n',
     ].join('\n');
   }
 
+  readonly #ended = (name: string): void => {
+    for (const listener of this.#listeners) listener(name);
+  };
+
+  async #startOne(): Promise<void> {
+    // It only tells `npm run scale` that there is nothing to scale.
+    this.#control = await Control.open(this.#folder, () => {
+      throw new Error(
+        'It was started without --replicas, so it has no balancer. Start it with: npm start -- --replicas 3',
+      );
+    }).catch(() => undefined);
+    await this.#api.start({
+      ...(await this.#startStore()),
+      ...this.#apiEnvironment(),
+      PORT: String(this.options.port),
+    });
+  }
+
+  async #startReplicas(count: number): Promise<void> {
+    assertNginx();
+    this.#control = await Control.open(this.#folder, async (count) => {
+      if (this.#replicas === undefined) throw new Error('It is still starting; try again when it is ready.');
+      return this.#replicas.scale(count);
+    });
+    const tally = new Tally(
+      isL4(process.env) ? 'connections' : 'requests',
+      (address) => this.#replicas?.idOf(address),
+      () => this.#replicas?.ids ?? [],
+    );
+    const balancer = new Balancer(join(this.#folder, 'nginx'), {
+      ...this.#balancerEnvironment(),
+      LB_ACCESS_LOG: process.env['LB_ACCESS_LOG'] || (await tally.open()),
+    });
+    balancer.onExit(this.#ended);
+    this.#replicas = new Replicas(balancer, {
+      ...(await this.#startStore()),
+      ...this.#apiEnvironment(),
+      ...this.#replicaEnvironment(),
+    });
+    await this.#replicas.start(count);
+    tally.start();
+  }
+
   async #storeTrouble(): Promise<string[]> {
-    const response = await fetch(`${this.#url}/health/ready`);
+    // Asked of a replica: the balancer may not tell us, or only by a certificate that we don't know.
+    const response = await fetch(`${this.#replicas?.url ?? this.#url}/health/ready`);
     if (response.ok) return [];
     const { error } = (await response.json()) as { error: { store?: { message?: string } } };
     return [`  BUT      uploads fail until the store works: ${error.store?.message ?? 'see the log'}`];
@@ -64,7 +126,7 @@ export class Stack {
 
   /** Starts the embedded store, if there is to be one, with a key that lives as long as it; returns how to reach the store. */
   async #startStore(): Promise<NodeJS.ProcessEnv> {
-    const { data, store } = this.options;
+    const { store } = this.options;
     if (this.#store === undefined) {
       return { S3_BUCKET: 'naru', S3_CREATE_BUCKET: 'true', ...process.env, S3_ENDPOINT: store };
     }
@@ -77,7 +139,7 @@ export class Stack {
       ...process.env,
       ...credentials,
       OBJECT_STORE_PORT: '0',
-      OBJECT_STORE_DATA_DIR: resolve(ROOT, data),
+      OBJECT_STORE_DATA_DIR: this.#folder,
     });
     const { url } = ready as { url: string };
     return { ...process.env, ...credentials, S3_BUCKET: 'naru', S3_ENDPOINT: url, S3_CREATE_BUCKET: 'true' };
@@ -85,7 +147,6 @@ export class Stack {
 
   #apiEnvironment(): NodeJS.ProcessEnv {
     return {
-      PORT: String(this.options.port),
       AUTH: authOf(process.env),
       PUBLIC_URL: process.env['PUBLIC_URL'] ?? this.#url,
       LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'warn',
@@ -97,6 +158,54 @@ export class Stack {
       AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
     };
   }
+
+  /** What is different behind nginx, which upon Ctrl-C is the one that doesn't wait for clients. */
+  #replicaEnvironment(): NodeJS.ProcessEnv {
+    return {
+      // For nginx to take a list without a replica that is removed.
+      DRAIN_DELAY_MS: process.env['DRAIN_DELAY_MS'] ?? '1000',
+      // A replica that is removed finishes what it has: longer than UPLOAD_TIMEOUT_MS is by default.
+      SHUTDOWN_TIMEOUT_MS: process.env['SHUTDOWN_TIMEOUT_MS'] ?? '125000',
+      PROXY_PROTOCOL: String(isL4(process.env)),
+    };
+  }
+
+  #balancerEnvironment(): NodeJS.ProcessEnv {
+    const { port, algorithm } = this.options;
+    return {
+      // Nobody but root is asked for it; whoever starts us may read what nginx needs.
+      LB_USER: 'root',
+      // There is nothing in front that would forward 443.
+      LB_TLS_PUBLIC_PORT: tlsPort(process.env),
+      ...process.env,
+      LB_PORT: String(port),
+      ...(algorithm !== undefined && { LB_ALGORITHM: algorithm }),
+    };
+  }
+}
+
+function describeReplicas(count: number, { algorithm, data }: Options): string {
+  const chosen = algorithm ?? (process.env['LB_ALGORITHM'] || 'round_robin');
+  const folder = data === '.naru' ? '' : ` --data ${data}`;
+  return `${count} behind nginx, ${chosen}; more or fewer: npm run scale -- ${count + 1}${folder}`;
+}
+
+function urlOf({ port, replicas }: Options): string {
+  return replicas !== undefined && process.env['LB_TLS'] === 'on'
+    ? `https://localhost:${tlsPort(process.env)}`
+    : `http://localhost:${port}`;
+}
+
+function tlsPort({ LB_TLS_PORT }: NodeJS.ProcessEnv): string {
+  return LB_TLS_PORT || '8443';
+}
+
+function isSelfSigned({ LB_TLS, LB_TLS_CERTIFICATE }: NodeJS.ProcessEnv): boolean {
+  return LB_TLS === 'on' && !LB_TLS_CERTIFICATE;
+}
+
+function isL4({ LB_LAYER }: NodeJS.ProcessEnv): boolean {
+  return LB_LAYER === 'l4';
 }
 
 /** Asked for by name, since nobody has a key yet who tries Naru; whoever has set some wants them used. */

@@ -145,13 +145,32 @@ describe('A replica behind an L4 balancer', () => {
       },
     );
 
+    it('does not wait for them when the grace period is over before', async () => {
+      const { program } = await stop({ PROXY_PROTOCOL: 'true', SHUTDOWN_TIMEOUT_MS: '100' }, '');
+      expect(await program.exited).toEqual([1, null]);
+      expect(program.stdout).not.toContain('"reason":"late"');
+    });
+
+    it('waits for a client that is silent in the middle of an upload', async () => {
+      const body = multipart({ bytes: await photo() });
+      const head = Buffer.from(postHead({ 'Content-Length': body.length }));
+      const beginning = Buffer.concat([V1, head, body.subarray(0, 1000)]);
+      const { program, connections } = await stop({ PROXY_PROTOCOL: 'true' }, beginning);
+      await until(() => program.stdout.includes('listener closed'));
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      connections[0]!.write(body.subarray(1000));
+      expect(await connections[0]!.receive(/"uploadedAt"/)).toMatch(/^HTTP\/1\.1 201/);
+      expect(await program.exited).toEqual([0, null]);
+    });
+
     it('still serves a first request that comes slowly', async () => {
       const { program, connections } = await stop({ PROXY_PROTOCOL: 'true' }, V1.subarray(0, 10));
       const [connection] = connections as [RawConnection];
       await until(() => program.stdout.includes('listener closed'));
-      for (const byte of Buffer.concat([V1.subarray(10), Buffer.from(get('/health/live').slice(0, -2))])) {
-        connection.write(Buffer.of(byte));
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      const rest = Buffer.concat([V1.subarray(10), Buffer.from(get('/health/live').slice(0, -2))]);
+      for (let at = 0; at < rest.length; at += 10) {
+        connection.write(rest.subarray(at, at + 10));
+        await new Promise((resolve) => setTimeout(resolve, 200));
       }
       connection.write('\r\n');
       expect(await connection.receive(/"status":"ok"/)).toMatch(/^HTTP\/1\.1 200/);

@@ -49,7 +49,8 @@ async function inside(project, service, ...words) {
 // One image for all of them.
 before(() => laidOver([]).compose('build', 'api'));
 after(async () => {
-  await laidOver([]).compose('down', '--volumes', '--remove-orphans', '--rmi', 'local', '--timeout', '5');
+  const down = ['down', '--volumes', '--remove-orphans', '--rmi', 'local', '--timeout', '5'];
+  await laidOver(['tls', 'cache']).compose('--profile', 'acme', ...down);
   await rm(tmp, { recursive: true });
 });
 

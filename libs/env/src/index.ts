@@ -98,13 +98,13 @@ export function oneOf<const Choices extends readonly [string, ...string[]]>(choi
   return z.enum(choices, `one of ${choices.join(', ')}`);
 }
 
-/** An http or https URL to which a path can be appended; a trailing slash is dropped. */
+/** An http or https URL to which a path can be appended; a trailing slash and the scheme's own port are dropped. */
 export function url() {
   const expected = 'an http:// or https:// URL without "?" or "#"';
   return z
     .string(expected)
     .refine((value) => URL.canParse(value) && /^https?:[^?#]+$/i.test(value), expected)
-    .transform((value) => value.replace(/\/+$/, ''));
+    .transform((value) => new URL(value).href.replace(/\/+$/, ''));
 }
 
 export function text(expected: string, pattern = /^/) {

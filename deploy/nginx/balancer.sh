@@ -171,15 +171,14 @@ warn_of_expiry() {
     echo "Naru's nginx: the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) has expired; clients will refuse it" >&2
 }
 
-# watch_certificate PID: reloads nginx soon after a renewal, for as long as it runs.
+# watch_certificate PID: reloads nginx soon after a renewal, for as long as it runs. A renewal writes two files; between
+# them they are no pair, which nginx refuses with a line in its log, and goes on with the one that it has.
 watch_certificate() {
   known=$(fingerprint)
   # Often enough that it soon ends with nginx, too.
   while sleep 2 && kill -0 "$1" 2>/dev/null; do
     now=$(fingerprint)
     [ "$now" != "$known" ] || continue
-    # A renewal writes two files; between them they don't match, and nginx would refuse them.
-    nginx -t -q -c "$DIR/conf/nginx.conf" 2>/dev/null || continue
     known=$now
     echo "Naru's nginx: the certificate has changed; reloading" >&2
     kill -HUP "$1"

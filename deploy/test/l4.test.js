@@ -1,7 +1,6 @@
 // LB_LAYER=l4: connections are spread, not requests, and the replicas hear of the client by the PROXY protocol.
 // Whatever connects from another 127.x.y.z is another client.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import http from 'node:http';
 import { after, before, describe, it } from 'node:test';
 import {

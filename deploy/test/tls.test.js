@@ -214,22 +214,25 @@ for (const nginx of NGINXES) {
       const before = fingerprintOf(ca);
       const served = async () => (await shake(port, { rejectUnauthorized: false })).peer.fingerprint256;
 
-      await replace(join(pairs, 'second.pem'), join(dir, CERTIFICATE));
-      // Longer than it takes to be noticed.
-      await sleep(4500);
-      assert.equal(await served(), before);
+      try {
+        await replace(join(pairs, 'second.pem'), join(dir, CERTIFICATE));
+        // Longer than it takes to be noticed.
+        await sleep(4500);
+        assert.equal(await served(), before);
 
-      await replace(join(pairs, 'second.key'), join(dir, KEY));
-      const second = fingerprintOf(await readFile(join(pairs, 'second.pem')));
-      const started = Date.now();
-      while ((await served()) !== second) {
-        assert.ok(Date.now() - started < 20_000, 'the renewed certificate is not served');
-        await sleep(100);
+        await replace(join(pairs, 'second.key'), join(dir, KEY));
+        const second = fingerprintOf(await readFile(join(pairs, 'second.pem')));
+        const started = Date.now();
+        while ((await served()) !== second) {
+          assert.ok(Date.now() - started < 20_000, 'the renewed certificate is not served');
+          await sleep(100);
+        }
+        // The old workers finish what they have.
+        await sleep(300);
+      } finally {
+        isOver = true;
+        await Promise.all(load);
       }
-      // The old workers finish what they have.
-      await sleep(300);
-      isOver = true;
-      await Promise.all(load);
       assert.deepEqual(failed, []);
       assert.ok(asked > 50, `${asked} requests`);
     });

@@ -134,7 +134,7 @@ describe('npm start -- --replicas, before anything is started', () => {
     const answers: Answer[] = [];
     let isOver = false;
     const client = async (name: number) => {
-      for (let n = 0; !isOver; n++) {
+      for (let n = 0; !isOver && naru.npm.exitCode === null; n++) {
         const image = photograph(`${name} ${n}`);
         const answer = await naru.upload(image);
         answers.push(answer);
@@ -158,8 +158,8 @@ describe('npm start -- --replicas, before anything is started', () => {
     const long = await times(8, () => Promise.resolve(naru.startUpload({ 'transfer-encoding': 'chunked' })));
     for (const upload of long) upload.write('--naru');
     const scaled = scale(1);
-    await naru.says('Scaling');
-    await sleep(3_000);
+    await naru.says('Scaling from 4');
+    await sleep(6_000);
     const finished = await Promise.all(long.map((upload) => answerTo(upload.end(form(SAMPLE).subarray(6)))));
     expect(await scaled).toContain('3 removed');
     expect(finished.map(({ status }) => status)).toEqual(Array(8).fill(201));

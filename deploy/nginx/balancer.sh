@@ -3,6 +3,7 @@
 # and on a host of your own, with nginx 1.22 or newer.
 #
 #   balancer.sh start DIR     writes the configuration into DIR, tests it, becomes nginx
+#   balancer.sh check DIR     tells what is wrong with the settings, and starts nothing
 #   balancer.sh reload DIR    writes it anew and has the nginx of DIR take it over without losing a request
 #
 # Everything is set by environment variables; deploy/README.md has a table of them. A wrong one stops the start,
@@ -26,7 +27,7 @@ problem() { problems="$problems  $1$nl"; }
 # fail_if_wrong: every mistake at once.
 fail_if_wrong() {
   [ -n "$problems" ] || return 0
-  printf "Naru's nginx can't %s:\n%sdeploy/README.md lists every setting.\n" "$action" "$problems" >&2
+  printf "Naru's nginx can't %s:\n%sdeploy/README.md lists every setting.\n" "$verb" "$problems" >&2
   exit 1
 }
 
@@ -187,7 +188,7 @@ watch_certificate() {
 
 [ $# = 2 ] || usage
 action=$1 DIR=$2
-case $action in start | reload) ;; *) usage ;; esac
+case $action in check | start) verb=start ;; reload) verb=reload ;; *) usage ;; esac
 mkdir -p "$DIR"
 DIR=$(cd "$DIR" && pwd)
 
@@ -293,7 +294,7 @@ TRUST=$(addresses TRUSTED_PROXIES | sed 's/.*/set_real_ip_from &;/')
 TRUSTED=$(addresses TRUSTED_PROXIES | sed 's/.*/    & 1;/')
 INSIDE=$(addresses LB_INSIDE | sed 's/.*/    & 1;/')
 ACCESS=$(addresses LB_DENY | sed 's/.*/deny &;/')$nl$(addresses LB_ALLOW | sed 's/.*/allow &;/')
-[ -z "$LB_ALLOW" ] || ACCESS="$ACCESS${nl}deny all;"
+[ -z "$(addresses LB_ALLOW)" ] || ACCESS="$ACCESS${nl}deny all;"
 # Only root may choose whom nginx's workers run as.
 USER_LINE=''
 [ "$(id -u)" != 0 ] || USER_LINE="user $LB_USER;"
@@ -306,7 +307,7 @@ fail_if_wrong
 # --- Write it beside the old one, test it, and only then let it take its place
 
 case $action in
-  start)
+  check | start)
     for port in $LB_PORT $([ "$LB_TLS" = off ] || echo "$LB_TLS_PORT"); do
       ! is_taken "$port" || problem "port $port is in use; free it or choose another one"
     done
@@ -344,9 +345,13 @@ tested=$(nginx -t -c "$DIR/new/nginx.conf" 2>&1) || {
     problem "nginx refuses the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) with the key LB_TLS_KEY ($LB_TLS_KEY); expected a pair, in PEM: $(printf '%s\n' "$tested" | sed -n 's/.*\[emerg\] //p' | head -n 1)"
     fail_if_wrong
   esac
-  printf "Naru's nginx can't %s: nginx refuses the configuration in %s/new:\n%s\n" "$action" "$DIR" "$tested" >&2
+  printf "Naru's nginx can't %s: nginx refuses the configuration in %s/new:\n%s\n" "$verb" "$DIR" "$tested" >&2
   exit 1
 }
+if [ "$action" = check ]; then
+  rm -rf "$DIR/new"
+  exit 0
+fi
 [ "$LB_TLS" = off ] || warn_of_expiry
 [ ! -d "$DIR/conf" ] || mv "$DIR/conf" "$DIR/old"
 mv "$DIR/new" "$DIR/conf"

@@ -42,6 +42,11 @@ export class Balancer {
     this.#listeners.push(listener);
   }
 
+  /** Rejects with what is wrong with the settings, all of it at once. */
+  check(): Promise<void> {
+    return this.#run('check', ['127.0.0.1:1']);
+  }
+
   /** Resolves when it takes requests. */
   async start(replicas: readonly string[]): Promise<void> {
     const nginx = spawn('sh', ['-c', START, SCRIPT, this.dir], {
@@ -64,13 +69,8 @@ export class Balancer {
   }
 
   /** Has it send what is new to these; what it has it finishes. Rejects with its message, and changes nothing, if it won't. */
-  async reload(replicas: readonly string[]): Promise<void> {
-    const { failed, stderr } = await new Promise<{ failed: boolean; stderr: string }>((done) => {
-      execFile('sh', [SCRIPT, 'reload', this.dir], { env: this.#environment(replicas) }, (error, _, stderr) =>
-        done({ failed: error !== null, stderr }),
-      );
-    });
-    if (failed) throw new Error(stderr.trim());
+  reload(replicas: readonly string[]): Promise<void> {
+    return this.#run('reload', replicas);
   }
 
   async stop(): Promise<void> {
@@ -79,6 +79,15 @@ export class Balancer {
     const exited = once(nginx, 'exit');
     nginx.stdio[3]?.destroy();
     await exited;
+  }
+
+  async #run(action: string, replicas: readonly string[]): Promise<void> {
+    const { failed, stderr } = await new Promise<{ failed: boolean; stderr: string }>((done) => {
+      execFile('sh', [SCRIPT, action, this.dir], { env: this.#environment(replicas) }, (error, _, stderr) =>
+        done({ failed: error !== null, stderr }),
+      );
+    });
+    if (failed) throw new Error(stderr.trim());
   }
 
   /** nginx writes this file once it has its ports. A connection to find out would be counted, and at L4 reach a replica. */

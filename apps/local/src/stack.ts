@@ -107,6 +107,7 @@ export class Stack {
       LB_ACCESS_LOG: process.env['LB_ACCESS_LOG'] || (await tally.open()),
     });
     balancer.onExit(this.#ended);
+    await balancer.check();
     this.#replicas = new Replicas(balancer, {
       ...(await this.#startStore()),
       ...this.#apiEnvironment(),

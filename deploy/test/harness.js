@@ -2,7 +2,7 @@
 // `npm test -- --version` builds the programs; they are not looked into, only run and asked over HTTP.
 import assert from 'node:assert/strict';
 import { execFile, fork, spawn } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -313,12 +313,19 @@ export async function eventually(find) {
   return assert.fail(`it has not come about: ${find}`);
 }
 
+/** Not one of those that the system gives to connections, which would take the port of a replica that restarts. */
 export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  return port;
+  for (;;) {
+    const port = randomInt(10_000, 32_768);
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    await once(server.close(), 'close');
+    return port;
+  }
 }
 
 export async function isOpen(port) {

@@ -4,7 +4,7 @@
 #
 #   balancer.sh start DIR     writes the configuration into DIR, tests it, becomes nginx
 #   balancer.sh check DIR     tells what is wrong with the settings, and starts nothing
-#   balancer.sh reload DIR    writes it anew and has the nginx of DIR take it over without losing a request
+#   balancer.sh reload DIR    writes it anew and has the nginx of DIR take it over ; what it has under way it finishes
 #
 # Everything is set by environment variables; deploy/README.md has a table of them. A wrong one stops the start,
 # or leaves a running nginx as it is, with one message that names every mistake.
@@ -16,6 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 nl='
 '
 problems=''
+known_settings=' '
 
 usage() {
   sed -n '2,/^# or leaves/s/^# \{0,1\}//p' "$0" >&2
@@ -33,6 +34,7 @@ fail_if_wrong() {
 
 # setting NAME DEFAULT REGEX EXPECTED: sets NAME to its default where it is empty, as compose files pass `NAME:` on.
 setting() {
+  known_settings="$known_settings$1 "
   eval "held=\${$1:-}"
   [ -n "$held" ] || held=$2
   if printf '%s\n' "$(printf '%s' "$held" | tr '\n' ' ')" | grep -Eqx "$3"; then
@@ -134,6 +136,12 @@ fill() {
   }' "$1"
 }
 
+# running: the process id of the nginx of DIR. A file that one left behind may name anybody's process.
+running() {
+  pid=$(cat "$DIR/nginx.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 0
+  if [ ! -r "/proc/$pid/cmdline" ] || tr '\0' ' ' <"/proc/$pid/cmdline" | grep -Fq "$DIR/naru-conf/nginx.conf"; then echo "$pid"; fi
+}
+
 # is_taken PORT: does something on this machine listen there? (Where /proc tells; nginx itself says so elsewhere.)
 is_taken() {
   cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
@@ -153,7 +161,7 @@ check_tls() {
     }
     mkdir -p "$(dirname "$LB_TLS_CERTIFICATE")" "$(dirname "$LB_TLS_KEY")"
     (umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
-      -subj "/CN=$LB_TLS_NAME" -addext "subjectAltName=DNS:$LB_TLS_NAME" \
+      -subj "/CN=Naru, for trying" -addext "subjectAltName=DNS:$LB_TLS_NAME" \
       -keyout "$LB_TLS_KEY" -out "$LB_TLS_CERTIFICATE" 2>/dev/null) ||
       { problem "no certificate at LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE), and none could be written there"; return 0; }
     echo "Naru's nginx: made a self-signed certificate for $LB_TLS_NAME, for trying only: $LB_TLS_CERTIFICATE" >&2
@@ -163,9 +171,18 @@ check_tls() {
     eval "file=\$$name"
     [ -r "$file" ] || problem "$name holds \"$file\", which can't be read; expected both files, or neither to have a self-signed one made"
   done
+  [ ! -r "$LB_TLS_CERTIFICATE" ] || [ ! -r "$LB_TLS_KEY" ] || is_pair ||
+    problem "the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) and the key LB_TLS_KEY ($LB_TLS_KEY) are no pair; expected both in PEM, and made for one another"
 }
 
-# Where there is openssl, which nginx's own image on Alpine lacks.
+# is_pair: do the certificate and the key belong together? nginx itself takes those of two kinds, RSA and EC, for a pair.
+# Where there is no openssl, as in nginx's own image on Alpine, nginx's judgement has to do.
+is_pair() {
+  command -v openssl >/dev/null || return 0
+  [ "$(openssl x509 -in "$LB_TLS_CERTIFICATE" -noout -pubkey 2>/dev/null)" = "$(openssl pkey -in "$LB_TLS_KEY" -pubout 2>/dev/null || echo none)" ]
+}
+
+# Where there is openssl.
 warn_of_expiry() {
   command -v openssl >/dev/null || return 0
   openssl x509 -in "$LB_TLS_CERTIFICATE" -noout -checkend 0 >/dev/null 2>&1 ||
@@ -173,14 +190,21 @@ warn_of_expiry() {
 }
 
 # watch_certificate PID: reloads nginx soon after a renewal, for as long as it runs. A renewal writes two files; between
-# them they are no pair, which nginx refuses with a line in its log, and goes on with the one that it has.
+# them they are no pair, and nginx goes on with the one that it has.
 watch_certificate() {
-  known=$(fingerprint)
+  known='' paths=''
   # Often enough that it soon ends with nginx, too.
   while sleep 2 && kill -0 "$1" 2>/dev/null; do
+    # A reload may have changed which they are, or switched TLS off.
+    { IFS= read -r LB_TLS_CERTIFICATE && IFS= read -r LB_TLS_KEY; } 2>/dev/null <"$DIR/pair" || continue
+    [ "$LB_TLS_CERTIFICATE $LB_TLS_KEY" = "$paths" ] || { paths="$LB_TLS_CERTIFICATE $LB_TLS_KEY" known=$(fingerprint); }
     now=$(fingerprint)
     [ "$now" != "$known" ] || continue
     known=$now
+    is_pair || {
+      echo "Naru's nginx: the certificate and the key that have changed are no pair; going on with those of before" >&2
+      continue
+    }
     echo "Naru's nginx: the certificate has changed; reloading" >&2
     kill -HUP "$1"
   done
@@ -189,8 +213,22 @@ watch_certificate() {
 [ $# = 2 ] || usage
 action=$1 DIR=$2
 case $action in check | start) verb=start ;; reload) verb=reload ;; *) usage ;; esac
+[ "$action" != reload ] || [ -n "$(running)" ] || {
+  echo "No nginx runs with $DIR; expected the folder that \`balancer.sh start\` was given" >&2
+  exit 1
+}
+case $DIR in
+  '' | -* | *[\"\$\;\{\}\\*?[]* | *"$nl"*)
+    printf 'DIR holds "%s"; expected the path of a folder that begins with no - and is without " $ ; { } \\ * ? [\n' "$DIR" >&2
+    exit 1
+    ;;
+esac
 mkdir -p "$DIR"
 DIR=$(cd "$DIR" && pwd)
+[ "$action" != start ] || [ -z "$(running)" ] || {
+  echo "An nginx runs with $DIR already (process $(running)); reload it, or give this one a folder of its own" >&2
+  exit 1
+}
 
 command -v nginx >/dev/null || {
   echo 'nginx is not installed, or not on PATH. Debian, Ubuntu: apt install nginx libnginx-mod-stream; macOS: brew install nginx' >&2
@@ -216,8 +254,9 @@ setting LB_STICKY off 'off|cookie' 'off or cookie'
 setting LB_MAX_FAILS 1 "$number" 'a whole number'
 setting LB_FAIL_TIMEOUT 5s "$time" 'a time such as 5s'
 setting LB_MAX_CONNS 0 "$number" 'a whole number, 0 for no limit'
+setting LB_CLIENT_KEEPALIVE 65s "0|$time" 'a time such as 65s, or 0'
 setting LB_KEEPALIVE 64 "$positive" 'a whole number from 1 on'
-setting MAX_IMAGE_BYTES 20971520 "$positive|10[0-9]{8}" 'a whole number from 1 to 1073741824'
+setting MAX_IMAGE_BYTES 20971520 "$positive|10[0-6][0-9]{7}|107[0-2][0-9]{6}|1073[0-6][0-9]{5}|10737[0-3][0-9]{4}|107374(0[0-9]{3}|1[0-7][0-9]{2}|18[0-1][0-9]|182[0-4])" 'a whole number from 1 to 1073741824'
 setting MAX_IMAGES_PER_REQUEST 10 '[1-9][0-9]?|100' 'a whole number from 1 to 100'
 setting TRUSTED_PROXIES '' '.*' ''
 setting LB_INSIDE '127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7' '.*' ''
@@ -237,13 +276,18 @@ setting LB_READS_PER_SECOND 100 "$positive" 'a whole number from 1 on'
 setting LB_READS_BURST 200 "$number" 'a whole number'
 setting LB_CONNECTIONS 32 "$positive" 'a whole number from 1 on'
 setting LB_CACHE off 'on|off' 'on or off'
-setting LB_CACHE_DIR "$DIR/cache" "$path" 'an absolute path'
+setting LB_CACHE_DIR "$DIR" "$path" 'an absolute path'
 setting LB_CACHE_SIZE 1g "$size" 'a size such as 1g'
 setting LB_CACHE_TIME 60s "$time" 'a time such as 60s'
 setting LB_CACHE_VERSION 1 '[A-Za-z0-9._-]{1,32}' '1 to 32 letters, digits, ".", "_" or "-"'
-setting LB_ACCESS_LOG /dev/stdout "$path|syslog:[^ ]+|off" 'an absolute path, syslog:server=host:port or off'
+setting LB_ACCESS_LOG /dev/stdout "$path|syslog:[]A-Za-z0-9_.:,=/[-]+|off" 'an absolute path, syslog:server=host:port or off'
 setting LB_USER "$(if [ "$(id -u)" = 0 ]; then id -un nginx 2>/dev/null || id -un www-data 2>/dev/null || echo root; else id -un; fi)" \
   '[A-Za-z_][A-Za-z0-9_-]*' 'a user name'
+
+# A name that is mistyped would do nothing, in silence.
+for name in $(env | sed -n 's/^\(LB_[A-Za-z0-9_]*\)=.*/\1/p'); do
+  case $known_settings in *" $name "*) ;; *) problem "$name is no setting" ;; esac
+done
 
 check_addresses TRUSTED_PROXIES
 check_addresses LB_INSIDE
@@ -289,6 +333,8 @@ ACCESS_LOG="access_log \"$LB_ACCESS_LOG\" naru;"
 [ "$LB_ACCESS_LOG" != off ] || ACCESS_LOG='access_log off;'
 HTTPS_PORT=''
 [ "$LB_TLS_PUBLIC_PORT" = 443 ] || HTTPS_PORT=:$LB_TLS_PUBLIC_PORT
+KEEPALIVE_MIN=''
+! at_least 1.27.4 || KEEPALIVE_MIN='keepalive_min_timeout 10s;'
 if at_least 1.25.1; then LISTEN_HTTP2='' HTTP2='http2 on;'; else LISTEN_HTTP2=' http2' HTTP2=''; fi
 TRUST=$(addresses TRUSTED_PROXIES | sed 's/.*/set_real_ip_from &;/')
 TRUSTED=$(addresses TRUSTED_PROXIES | sed 's/.*/    & 1;/')
@@ -298,26 +344,26 @@ ACCESS=$(addresses LB_DENY | sed 's/.*/deny &;/')$nl$(addresses LB_ALLOW | sed '
 # Only root may choose whom nginx's workers run as.
 USER_LINE=''
 [ "$(id -u)" != 0 ] || USER_LINE="user $LB_USER;"
-export DIR ACCESS_LOG ALGORITHM STICKY RESOLVER MAX_BODY_BYTES HTTPS_PORT LISTEN_HTTP2 HTTP2 TRUST TRUSTED INSIDE ACCESS USER_LINE
+LISTEN_IPV6='' LISTEN_TLS_IPV6=''
+if grep -q . /proc/net/if_inet6 2>/dev/null; then
+  LISTEN_IPV6="listen [::]:$LB_PORT;" LISTEN_TLS_IPV6="listen [::]:$LB_TLS_PORT ssl$LISTEN_HTTP2;"
+fi
+export LISTEN_IPV6 LISTEN_TLS_IPV6
+export DIR ACCESS_LOG KEEPALIVE_MIN ALGORITHM STICKY RESOLVER MAX_BODY_BYTES HTTPS_PORT LISTEN_HTTP2 HTTP2 TRUST TRUSTED INSIDE ACCESS USER_LINE
 export READS_UPSTREAM LARGE_UPSTREAM
-
-[ "$LB_TLS" = off ] || check_tls
-fail_if_wrong
 
 # --- Write it beside the old one, test it, and only then let it take its place
 
-case $action in
-  check | start)
-    for port in $LB_PORT $([ "$LB_TLS" = off ] || echo "$LB_TLS_PORT"); do
-      ! is_taken "$port" || problem "port $port is in use; free it or choose another one"
-    done
-    fail_if_wrong
-    ;;
-  reload)
-    { [ -s "$DIR/nginx.pid" ] && kill -0 "$(cat "$DIR/nginx.pid")" 2>/dev/null; } || problem "no nginx runs with $DIR; expected one that \`balancer.sh start $DIR\` started"
-    fail_if_wrong
-    ;;
-esac
+ports=" $LB_PORT $([ "$LB_TLS" = off ] || echo "$LB_TLS_PORT") "
+own=' '
+[ "$action" != reload ] || own=$(cat "$DIR/ports")
+for port in $ports; do
+  case $own in *" $port "*) continue ;; esac
+  ! is_taken "$port" || problem "port $port is in use; free it or choose another one"
+done
+[ "$LB_TLS" = off ] || [ "$LB_PORT" != "$LB_TLS_PORT" ] || problem "LB_PORT and LB_TLS_PORT are both $LB_PORT; expected two ports"
+[ "$LB_TLS" = off ] || check_tls
+fail_if_wrong
 
 # The concerns that are switched off, by the names of their files.
 without=''
@@ -328,38 +374,40 @@ without=''
 if [ "$LB_TLS" = on ]; then without="$without plain"; else without="$without tls"; fi
 
 cd "$here"
-rm -rf "$DIR/new" "$DIR/old"
-mkdir -p "$DIR/new" "$DIR/tmp"
+rm -rf "$DIR/naru-conf.$$" "$DIR/naru-conf.old"
+mkdir -p "$DIR/naru-conf.$$" "$DIR/tmp"
 if [ "$LB_LAYER" = l4 ]; then main=l4.conf files=$(echo l4/*.conf); else main=nginx.conf files=$(echo problem.conf http/*.conf server/*.conf location/*.conf uploads/*.conf reads/*.conf); fi
-fill "$main" >"$DIR/new/nginx.conf"
+fill "$main" >"$DIR/naru-conf.$$/nginx.conf"
 for file in $files; do
   case " $without " in *" $(basename "$file" .conf) "*) continue ;; esac
-  mkdir -p "$(dirname "$DIR/new/$file")"
-  fill "$file" >"$DIR/new/$file"
+  mkdir -p "$(dirname "$DIR/naru-conf.$$/$file")"
+  fill "$file" >"$DIR/naru-conf.$$/$file"
 done
 [ "$LB_TLS" = off ] || mkdir -p "$LB_ACME_ROOT"
-[ "$LB_CACHE" = off ] || mkdir -p "$LB_CACHE_DIR"
+[ "$LB_CACHE" = off ] || mkdir -p "$LB_CACHE_DIR/naru-cache"
 
-tested=$(nginx -t -c "$DIR/new/nginx.conf" 2>&1) || {
+tested=$(nginx -t -c "$DIR/naru-conf.$$/nginx.conf" 2>&1) || {
   case $tested in *SSL* | *"cannot load certificate"*)
     problem "nginx refuses the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) with the key LB_TLS_KEY ($LB_TLS_KEY); expected a pair, in PEM: $(printf '%s\n' "$tested" | sed -n 's/.*\[emerg\] //p' | head -n 1)"
     fail_if_wrong
   esac
-  printf "Naru's nginx can't %s: nginx refuses the configuration in %s/new:\n%s\n" "$verb" "$DIR" "$tested" >&2
+  printf "Naru's nginx can't %s: nginx refuses the configuration in %s/naru-conf.$$:\n%s\n" "$verb" "$DIR" "$tested" >&2
   exit 1
 }
 if [ "$action" = check ]; then
-  rm -rf "$DIR/new"
+  rm -rf "$DIR/naru-conf.$$"
   exit 0
 fi
 [ "$LB_TLS" = off ] || warn_of_expiry
-[ ! -d "$DIR/conf" ] || mv "$DIR/conf" "$DIR/old"
-mv "$DIR/new" "$DIR/conf"
-rm -rf "$DIR/old"
+[ ! -d "$DIR/naru-conf" ] || mv "$DIR/naru-conf" "$DIR/naru-conf.old"
+mv "$DIR/naru-conf.$$" "$DIR/naru-conf"
+echo "$ports" >"$DIR/ports"
+if [ "$LB_TLS" = on ]; then printf '%s\n%s\n' "$LB_TLS_CERTIFICATE" "$LB_TLS_KEY" >"$DIR/pair"; else rm -f "$DIR/pair"; fi
+rm -rf "$DIR/naru-conf.old"
 
 if [ "$action" = reload ]; then
-  kill -HUP "$(cat "$DIR/nginx.pid")"
+  kill -HUP "$(running)"
 else
-  [ "$LB_TLS" = off ] || watch_certificate $$ &
-  exec nginx -c "$DIR/conf/nginx.conf" -g 'daemon off;'
+  watch_certificate $$ &
+  exec nginx -c "$DIR/naru-conf/nginx.conf" -g 'daemon off;'
 fi

@@ -19,7 +19,12 @@ const env = { NODE_ENV: 'production' };
 
 // A wrong variable is told here, before PM2 touches what runs: by itself it would replace every worker by one that
 // can't start. Cost: only a command that names this file is so guarded; `pm2 reload naru` is not.
-require('../../dist/apps/api/src/config.js').readConfig({ ...settings, ...env });
+try {
+  require('../../dist/apps/api/src/config.js').readConfig({ ...settings, ...env });
+} catch (error) {
+  // PM2 prints all of an error that it meets here; the message is all there is to know.
+  throw error.name === 'EnvError' ? error.message : error;
+}
 
 module.exports = {
   apps: [

@@ -322,7 +322,7 @@ describe('Prometheus over two replicas, nginx and a store', { timeout: 180_000 }
       ],
       [/(scrape_interval|scrape_timeout|evaluation_interval): \S+/g, '$1: 1s'],
       ['/etc/prometheus/rules.yml', join(OBSERVABILITY, 'rules.yml')],
-      ['nginx-exporter:9113', `127.0.0.1:${exporterPort}`],
+      ['nginx:9113', `127.0.0.1:${exporterPort}`],
     ]);
     await writeFile(file, config);
     await promtool('check', 'config', file);

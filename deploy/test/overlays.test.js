@@ -115,7 +115,7 @@ describe('LB_ALGORITHM', () => {
 
   it('reaches nginx', async () => {
     assert.match(
-      await inside(project, 'nginx', 'nginx', '-T', '-c', '/run/naru/conf/nginx.conf'),
+      await inside(project, 'nginx', 'nginx', '-T', '-c', '/run/naru/naru-conf/nginx.conf'),
       /^ +least_conn;/m,
     );
   });

@@ -5,6 +5,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { parseCount } from './options.js';
 
 /** macOS has a byte less for its end than Linux, and both much less than for other paths. */
 const MAX_PATH_BYTES = 103;
@@ -59,7 +60,7 @@ async function answer(socket: Socket, scale: (count: number) => Promise<string>)
   try {
     // It is too short to come in pieces.
     const [request] = (await once(socket.setEncoding('utf8'), 'data')) as [string];
-    said = { done: await scale(JSON.parse(request) as number) };
+    said = { done: await scale(parseCount(request)) };
   } catch (error) {
     said = { error: error instanceof Error ? error.message : String(error) };
   }

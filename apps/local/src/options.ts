@@ -4,7 +4,12 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 const ROOT = resolve(import.meta.dirname, '../../../..');
 /** Each takes some 140 MB. */
 const MAX_REPLICAS = 64;
-const DATA = ['--data <dir>', 'where the embedded object store keeps its objects', '.naru'] as const;
+const DATA = [
+  '--data <dir>',
+  'where the embedded object store keeps its objects',
+  parseFolder,
+  '.naru',
+] as const;
 
 export interface Options {
   readonly port: number;
@@ -33,13 +38,10 @@ export function parseOptions(args: readonly string[]): Options {
     .option('--port <port>', 'the port to serve on', parsePort, 8080)
     .option('--replicas <count>', 'so many API replicas, behind the nginx of this machine', parseCount)
     .addOption(
-      new Option('--algorithm <name>', 'with --replicas: how nginx chooses one').choices([
-        'round_robin',
-        'least_conn',
-        'ip_hash',
-        'hash',
-        'random',
-      ]),
+      new Option(
+        '--algorithm <name>',
+        'with --replicas: how nginx chooses one (least_time is in commercial nginx only; least_conn is the nearest)',
+      ).choices(['round_robin', 'least_conn', 'ip_hash', 'hash', 'random']),
     )
     .option(...DATA)
     .option(
@@ -57,7 +59,21 @@ export function parseOptions(args: readonly string[]): Options {
       'error: --algorithm needs --replicas: without it there is one replica, and no nginx to choose.',
     );
   }
+  const unused = unusedSettings(options, process.env);
+  if (unused.length > 0) {
+    command.error(
+      options.replicas === undefined
+        ? `error: ${unused.join(', ')}: a setting of nginx, which there is only with --replicas.`
+        : `error: ${unused.join(', ')}: npm start sets it itself; use --port and --replicas.`,
+    );
+  }
   return options;
+}
+
+/** Settings of deploy/nginx/balancer.sh that would do nothing, in silence. */
+function unusedSettings({ replicas }: Options, environment: NodeJS.ProcessEnv): string[] {
+  const set = Object.keys(environment).filter((name) => name.startsWith('LB_') && environment[name]);
+  return replicas === undefined ? set : set.filter((name) => name === 'LB_PORT' || name === 'LB_REPLICAS');
 }
 
 /** Of `npm run scale -- COUNT`. */
@@ -84,8 +100,14 @@ function parsePort(text: string): number {
   return parseNumber(text, 65_535);
 }
 
-function parseCount(text: string): number {
+/** @throws InvalidArgumentError */
+export function parseCount(text: string): number {
   return parseNumber(text, MAX_REPLICAS);
+}
+
+function parseFolder(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Expected a folder.');
+  return text;
 }
 
 function parseNumber(text: string, max: number): number {

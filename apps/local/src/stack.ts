@@ -41,7 +41,7 @@ export class Stack {
   /** Resolves when requests are taken. */
   async start(): Promise<void> {
     // Asked before anything is started: a store that opens the same folder would clear away another's work.
-    await assertFree(this.options.port);
+    await assertFree(this.options);
     if (this.options.replicas === undefined) await this.#startOne();
     else await this.#startReplicas(this.options.replicas);
   }
@@ -176,6 +176,8 @@ export class Stack {
     return {
       // Nobody but root is asked for it; whoever starts us may read what nginx needs.
       LB_USER: 'root',
+      // Before nginx 1.27.4 a reload loses what is just coming in on a kept connection; a new one costs nothing here.
+      LB_CLIENT_KEEPALIVE: '0',
       // There is nothing in front that would forward 443.
       LB_TLS_PUBLIC_PORT: tlsPort(process.env),
       ...process.env,
@@ -214,7 +216,7 @@ function authOf({ AUTH, API_KEYS, API_KEYS_FILE }: NodeJS.ProcessEnv): string {
   return AUTH || (API_KEYS || API_KEYS_FILE ? 'api-key' : 'none');
 }
 
-async function assertFree(port: number): Promise<void> {
+async function assertFree({ port, replicas }: Options): Promise<void> {
   const server = createServer();
   const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
     server.once('error', resolve).listen(port, () => {
@@ -224,7 +226,9 @@ async function assertFree(port: number): Promise<void> {
     });
   });
   if (error?.code === 'EADDRINUSE') {
-    throw new Error(`Port ${port} is in use; choose another one with: npm start -- --port ${port + 1}`);
+    throw new Error(
+      `Port ${port} is in use; choose another one with: npm start -- ${replicas === undefined ? '' : `--replicas ${replicas} `}--port ${port + 1}`,
+    );
   }
   if (error)
     throw new Error(

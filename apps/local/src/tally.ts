@@ -51,7 +51,8 @@ export class Tally {
 
   #count(message: string): void {
     const line = parse(message);
-    if (line === undefined) return;
+    // Anybody on this machine can send us something.
+    if (typeof line?.upstream !== 'string' || typeof line.status !== 'number') return;
     const [last = ''] = /[^ ]*$/.exec(line.upstream) ?? [];
     const id = this.idOf(last) ?? ITSELF;
     this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
@@ -82,10 +83,10 @@ export class Tally {
   }
 }
 
-/** A message is `<190>Nov 21 12:00:00 nginx: {…}`; anybody on this machine can send another. */
-function parse(message: string): LogLine | undefined {
+/** A message is `<190>Nov 21 12:00:00 nginx: {…}`. */
+function parse(message: string): Partial<LogLine> | null | undefined {
   try {
-    return JSON.parse(message.slice(message.indexOf('{'))) as LogLine;
+    return JSON.parse(message.slice(message.indexOf('{'))) as Partial<LogLine> | null;
   } catch {
     return undefined;
   }

@@ -107,7 +107,7 @@ export class EmbeddedStore {
 
   /** What is not whole yet. */
   async temporaryFiles(): Promise<string[]> {
-    return await readdir(join(this.dataDir, 'temporary'));
+    return await readdir(join(this.dataDir, 'naru-temporary'));
   }
 
   private unsigned(raw: RawRequest) {

@@ -164,7 +164,7 @@ function half() {
 }
 
 async function temporaryFiles(): Promise<string[]> {
-  return await readdir(join(dataDir, 'temporary'));
+  return await readdir(join(dataDir, 'naru-temporary'));
 }
 
 function ignore(): void {

@@ -12,7 +12,7 @@ import { OpenObject, readObjectHead, writeObjectFile, type ObjectHead } from './
  *     buckets/BUCKET/objects/NAME          an object: its bytes, then its head (key, ETag, headers)
  *     buckets/BUCKET/uploads/ID/head       a multipart upload begun, and its S3 parts, in the same form
  *     buckets/BUCKET/uploads/ID/part-00001
- *     temporary/                           what is not whole yet; emptied at every start
+ *     naru-temporary/                      what is not whole yet; emptied at every start
  *     process-id                           of the store that has the directory: a second one would take the
  *                                          first one's unfinished files away
  *
@@ -34,8 +34,8 @@ export class DataDirectory {
     const directory = new DataDirectory(root);
     await mkdir(root, { recursive: true });
     await directory.claim();
-    await rm(join(root, 'temporary'), { recursive: true, force: true });
-    await mkdir(join(root, 'temporary'), { recursive: true });
+    await rm(join(root, 'naru-temporary'), { recursive: true, force: true });
+    await mkdir(join(root, 'naru-temporary'), { recursive: true });
     await mkdir(join(root, 'buckets'), { recursive: true });
     for (const bucket of await readdir(join(root, 'buckets'))) {
       // Its deletion was cut short.
@@ -164,7 +164,7 @@ export class DataDirectory {
 
   /** A path nobody else uses, on the same file system, cleared at the next start. */
   temporaryPath(): string {
-    return join(this.root, 'temporary', randomUUID());
+    return join(this.root, 'naru-temporary', randomUUID());
   }
 
   /** Takes a folder away at once, then its content. Rejects with ENOENT if there is none. */

@@ -161,7 +161,7 @@ check_tls() {
     }
     mkdir -p "$(dirname "$LB_TLS_CERTIFICATE")" "$(dirname "$LB_TLS_KEY")"
     (umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 \
-      -subj "/CN=Naru, for trying" -addext "subjectAltName=DNS:$LB_TLS_NAME" \
+      -subj "/CN=$(printf %.64s "$LB_TLS_NAME")" -addext "subjectAltName=DNS:$LB_TLS_NAME" \
       -keyout "$LB_TLS_KEY" -out "$LB_TLS_CERTIFICATE" 2>/dev/null) ||
       { problem "no certificate at LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE), and none could be written there"; return 0; }
     echo "Naru's nginx: made a self-signed certificate for $LB_TLS_NAME, for trying only: $LB_TLS_CERTIFICATE" >&2
@@ -172,7 +172,7 @@ check_tls() {
     [ -r "$file" ] || problem "$name holds \"$file\", which can't be read; expected both files, or neither to have a self-signed one made"
   done
   [ ! -r "$LB_TLS_CERTIFICATE" ] || [ ! -r "$LB_TLS_KEY" ] || is_pair ||
-    problem "the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) and the key LB_TLS_KEY ($LB_TLS_KEY) are no pair; expected both in PEM, and made for one another"
+    problem "nginx refuses the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) with the key LB_TLS_KEY ($LB_TLS_KEY); expected a pair, in PEM"
 }
 
 # is_pair: do the certificate and the key belong together? nginx itself takes those of two kinds, RSA and EC, for a pair.

@@ -309,7 +309,7 @@ describe('Prometheus over two replicas, nginx and a store', { timeout: 180_000 }
     const exporterPort = await freePort('127.0.0.1');
     const [uri] = overlay.services['nginx-exporter'].command;
     start(NGINX_EXPORTER, [
-      uri.replace('http://nginx:8080', nginxUrl),
+      uri.replace('http://127.0.0.1:8080', nginxUrl),
       `--web.listen-address=127.0.0.1:${exporterPort}`,
     ]);
     await answering(`http://127.0.0.1:${exporterPort}/metrics`);

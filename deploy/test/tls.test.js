@@ -287,6 +287,12 @@ for (const nginx of NGINXES) {
         );
       });
 
+      it('names a certificate of one kind with a key of another, which nginx itself takes for a pair', async (context) => {
+        if (!(await hasOpenssl(nginx))) return context.skip('this image has no openssl');
+        await run('openssl', ['genrsa', '-out', join(at, KEY), '2048']);
+        await fails(/nginx refuses the certificate LB_TLS_CERTIFICATE/);
+      });
+
       it('names a key that is missing', async () => {
         await rm(join(at, KEY));
         await fails(

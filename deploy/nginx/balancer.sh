@@ -4,7 +4,7 @@
 #
 #   balancer.sh start DIR     writes the configuration into DIR, tests it, becomes nginx
 #   balancer.sh check DIR     tells what is wrong with the settings, and starts nothing
-#   balancer.sh reload DIR    writes it anew and has the nginx of DIR take it over ; what it has under way it finishes
+#   balancer.sh reload DIR    writes it anew and has the nginx of DIR take it over; it finishes what it has
 #
 # Everything is set by environment variables; deploy/README.md has a table of them. A wrong one stops the start,
 # or leaves a running nginx as it is, with one message that names every mistake.
@@ -70,7 +70,7 @@ check_addresses() {
 servers() {
   eval "list=\$$1"
   # shellcheck disable=SC2154  # eval has set it
-  printf '%s\n' "$list" | tr '\n' ',' | awk -v RS=, -v name="$1" -v algorithm="$LB_ALGORITHM" -v layer="$LB_LAYER" \
+  printf '%s\n' "$list" | tr '\n' ',' | awk -v RS=, -v name="$1" -v algorithm="$LB_ALGORITHM" \
     -v common="max_fails=$LB_MAX_FAILS fail_timeout=$LB_FAIL_TIMEOUT" -v conns="$LB_MAX_CONNS" '
     function wrong(what) { printf "!%s: %s\n", name, what }
     NF == 0 { next }
@@ -376,7 +376,7 @@ if [ "$LB_TLS" = on ]; then without="$without plain"; else without="$without tls
 cd "$here"
 rm -rf "$DIR/naru-conf.$$" "$DIR/naru-conf.old"
 mkdir -p "$DIR/naru-conf.$$" "$DIR/tmp"
-if [ "$LB_LAYER" = l4 ]; then main=l4.conf files=$(echo l4/*.conf); else main=nginx.conf files=$(echo problem.conf http/*.conf server/*.conf location/*.conf uploads/*.conf reads/*.conf); fi
+if [ "$LB_LAYER" = l4 ]; then main=l4.conf files=$(echo l4/*.conf); else main=nginx.conf files=$(echo problem.conf own.conf http/*.conf server/*.conf location/*.conf uploads/*.conf reads/*.conf); fi
 fill "$main" >"$DIR/naru-conf.$$/nginx.conf"
 for file in $files; do
   case " $without " in *" $(basename "$file" .conf) "*) continue ;; esac

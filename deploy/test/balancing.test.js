@@ -17,6 +17,7 @@ import {
   form,
   freePort,
   isOpen,
+  list,
   NGINXES,
   ObjectStore,
   picture,
@@ -512,10 +513,6 @@ for (const nginx of NGINXES) {
       await settled(balancer, (answer) => servedBy(answer) === 'bee');
     });
   });
-}
-
-function list(...replicas) {
-  return replicas.map(({ address }) => address).join(', ');
 }
 
 function uploadTo(to) {

@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import {
   ask,
   Balancer,
+  becomes,
   form,
   NGINXES,
   ObjectStore,
@@ -384,15 +385,4 @@ async function storeCalls(operation = '(?:get|head|list)') {
     for (const [, count] of String(bytes).matchAll(calls)) sum += Number(count);
   }
   return sum;
-}
-
-/** Resolves once `action` resolves with `expected`. */
-async function becomes(action, expected) {
-  let last;
-  for (let tries = 0; tries < 200; tries++) {
-    last = await action();
-    if (last === expected) return;
-    await sleep(50);
-  }
-  assert.equal(last, expected);
 }

@@ -10,7 +10,7 @@ import http from 'node:http';
 import { basename, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ComposeProject } from './compose.js';
-import { freePort, ROOT, sha256, upload as uploadTo } from './harness.js';
+import { freePort, read, ROOT, sha256, upload as uploadTo } from './harness.js';
 
 const K6_IMAGE = process.env.K6_IMAGE ?? 'grafana/k6:2.1.0';
 const PROJECT = process.env.COMPOSE_PROJECT_NAME ?? `naru-test-${process.pid}`;
@@ -102,7 +102,7 @@ describe('docker compose up --scale api=3', () => {
     });
     request.flushHeaders();
     const [answer] = await once(request, 'response');
-    const problem = JSON.parse(await text(answer));
+    const problem = JSON.parse((await read(answer)).bytes);
     request.destroy();
     assert.deepEqual([answer.statusCode, problem.code, problem.status], [413, 'IMAGE_TOO_LARGE', 413]);
     assert.equal(answer.headers['content-type'], 'application/problem+json');
@@ -176,9 +176,3 @@ describe('docker compose up --scale api=3', () => {
     assert.ok(Date.now() - started < 5_000);
   });
 });
-
-async function text(stream) {
-  let all = '';
-  for await (const chunk of stream.setEncoding('utf8')) all += chunk;
-  return all;
-}

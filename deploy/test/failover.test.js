@@ -14,6 +14,7 @@ import {
   eventually,
   form,
   freePort,
+  list,
   NGINXES,
   ObjectStore,
   picture,
@@ -243,10 +244,6 @@ async function isKept(balancer, url, sha) {
 async function isUploading({ url }) {
   const metrics = String((await ask(`${url}/metrics`)).bytes);
   return /^naru_upload_memory_bytes(?:\{[^}]*\})? [1-9]/m.test(metrics);
-}
-
-function list(...replicas) {
-  return replicas.map(({ address }) => address).join(', ');
 }
 
 /** An upload in two halves. */

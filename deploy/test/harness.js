@@ -313,11 +313,27 @@ export async function eventually(find) {
   return assert.fail(`it has not come about: ${find}`);
 }
 
+/** Resolves once `action` resolves with `expected`; it is asked `tries` times, 50 ms apart. */
+export async function becomes(action, expected, tries = 200) {
+  let last;
+  for (let count = 0; count < tries; count++) {
+    last = await action();
+    if (last === expected) return;
+    await sleep(50);
+  }
+  assert.equal(last, expected);
+}
+
+/** Replicas as LB_REPLICAS names them. */
+export function list(...replicas) {
+  return replicas.map(({ address }) => address).join(', ');
+}
+
 /** Not one of those that the system gives to connections, which would take the port of a replica that restarts. */
-export async function freePort() {
+export async function freePort(address = '127.0.0.1') {
   for (;;) {
     const port = randomInt(10_000, 32_768);
-    const server = createServer().listen(port, '127.0.0.1');
+    const server = createServer().listen(port, address);
     const isFree = await once(server, 'listening').then(
       () => true,
       () => false,

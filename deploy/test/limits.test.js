@@ -9,6 +9,7 @@ import { after, before, describe, it } from 'node:test';
 import {
   ask,
   Balancer,
+  becomes,
   form,
   NGINXES,
   ObjectStore,
@@ -448,11 +449,7 @@ async function hungUp(socket) {
   socket.destroy();
 }
 
-/** Resolves once `action` resolves with `expected`: workers that a reload replaced serve for a moment longer. */
-async function turns(action, expected) {
-  for (let tries = 0; tries < 100; tries++) {
-    if ((await action()) === expected) return;
-    await sleep(50);
-  }
-  assert.fail(`never ${expected}`);
+/** Workers that a reload replaced serve for a moment longer. */
+function turns(action, expected) {
+  return becomes(action, expected, 100);
 }

@@ -9,13 +9,12 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { freePort, ROOT, sleep } from './harness.js';
 
-const ROOT = join(import.meta.dirname, '../..');
 const OBSERVABILITY = join(ROOT, 'deploy/observability');
 const NGINX_EXPORTER = process.env.NGINX_EXPORTER ?? 'prometheus-nginx-exporter';
 const PHOTOGRAPH = join(ROOT, 'loadtest/images/hubble-900kB.jpg');
@@ -148,7 +147,7 @@ describe('Prometheus over two replicas, nginx and a store', { timeout: 180_000 }
     // Work until every figure has been seen twice, which it takes for a rate.
     for (let round = 0; round < 4; round++) {
       await work();
-      await pause(1_100);
+      await sleep(1_100);
     }
     // From here on the store is silent: it takes connections and never answers.
     store.kill('SIGSTOP');
@@ -492,18 +491,6 @@ async function until(holds, otherwise, timeoutMs = 20_000) {
   const deadline = Date.now() + timeoutMs;
   while (!(await holds())) {
     if (Date.now() > deadline) assert.fail(otherwise);
-    await pause(200);
+    await sleep(200);
   }
-}
-
-function pause(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-async function freePort(address) {
-  const server = createServer().listen(0, address);
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  return port;
 }

@@ -13,10 +13,9 @@ import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort, ROOT, sleep } from './harness.js';
 
-const ROOT = join(import.meta.dirname, '../..');
 const ECOSYSTEM = join(ROOT, 'deploy/pm2/ecosystem.config.cjs');
 const STORE = join(ROOT, 'dist/apps/object-store/src/main.js');
 const PM2 = process.env.PM2 ?? 'pm2';
@@ -335,12 +334,4 @@ function isRunning(pid) {
   } catch {
     return false;
   }
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  return port;
 }

@@ -155,9 +155,10 @@ for (const nginx of NGINXES) {
 
     it('counts reads apart from uploads', async () => {
       const greedy = stranger();
-      await times(8, () => site.upload(greedy), 4);
+      // One after the other: nginx counts a request as in flight for a moment after its answer, and the bound on those is four.
+      await times(8, () => site.upload(greedy), 1);
       const started = Date.now();
-      const answers = await times(20, (n) => site.get(NO_IMAGE + (n % 2 ? '' : '/info'), greedy), 4);
+      const answers = await times(20, (n) => site.get(NO_IMAGE + (n % 2 ? '' : '/info'), greedy), 1);
       const seconds = Math.ceil((Date.now() - started) / 1000);
       const { 404: asked, 429: refused } = tally(answers.map(({ status }) => status));
       assert.equal(asked + refused, 20);

@@ -56,7 +56,7 @@ for (const nginx of NGINXES) {
     /** Other settings, once new connections follow them. */
     const use = async (more) => {
       await balancer.reload(settings({ LB_ALGORITHM: 'round_robin', ...more }));
-      await sleep(500);
+      await sleep(1_000);
     };
 
     for (const [size, image] of Object.entries({

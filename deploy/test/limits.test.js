@@ -363,7 +363,7 @@ for (const nginx of NGINXES) {
         await proxied.reload({ LB_ALLOW: '198.51.100.0/24', LB_DENY: '198.51.100.200' });
         await turns(async () => (await upload('203.0.113.68')).status, 403);
         assert.equal((await upload('198.51.100.201')).status, 201);
-        assert.equal((await upload('198.51.100.200')).status, 403);
+        await turns(async () => (await upload('198.51.100.200')).status, 403);
       });
 
       it('takes over no list that holds something else than addresses', async () => {

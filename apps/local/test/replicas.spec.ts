@@ -145,11 +145,13 @@ describe('npm start -- --replicas, before anything is started', () => {
     };
     const clients = [0, 1, 2].map(client);
     const served = async (count: number) => {
+      const who = (from: number) => Object.keys(tally(answers.slice(from)));
       const before = answers.length;
       // Workers of nginx that a reload replaced serve for a moment longer.
-      await until(
-        () => answers.length >= before + 12 && Object.keys(tally(answers.slice(-12))).length === count,
-      );
+      await until(() => answers.length >= before + 12 && who(-12).length === count);
+      const settled = answers.length;
+      await until(() => answers.length >= settled + 12);
+      expect(who(settled)).toHaveLength(count);
     };
     await served(2);
     expect(await scale(4)).toContain('2 added');

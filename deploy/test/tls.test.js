@@ -120,9 +120,12 @@ for (const nginx of NGINXES) {
 
     it('takes a session up again, by its id and not by a ticket', async () => {
       const versions = { ca, maxVersion: 'TLSv1.2' };
-      const first = await shake(port, versions);
-      assert.equal(first.ticket, undefined);
-      assert.equal((await shake(port, { ...versions, session: first.session })).reused, true);
+      // OpenSSL keeps a session only after it has sent its last word of the handshake, which the client may be ahead of.
+      await eventually(async () => {
+        const first = await shake(port, versions);
+        assert.equal(first.ticket, undefined);
+        return (await shake(port, { ...versions, session: first.session })).reused;
+      });
     });
 
     for (const [size, image] of [

@@ -3,13 +3,16 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { RequestBody } from './body/request-body.js';
+import { Fault, Faults } from './faults/faults.js';
+import { flipFaults } from './faults/switchboard.js';
 import { sendEmpty, sendXml } from './http/answer.js';
 import { S3Request } from './http/s3-request.js';
-import { route } from './operations/route.js';
+import { route, run } from './operations/route.js';
 import { S3Error } from './s3-error.js';
 import { verifySignature, type Credentials } from './signature/signature.js';
 import { DataDirectory } from './storage/data-directory.js';
 import { Uploads } from './storage/uploads.js';
+import { asVendor, type Vendor } from './vendor.js';
 
 export interface ObjectStoreServerOptions {
   /** Made if it is not there. One store at a time may use it. */
@@ -22,12 +25,18 @@ export interface ObjectStoreServerOptions {
   readonly secretAccessKey: string;
   /** Default us-east-1. Requests have to be signed for it. */
   readonly region?: string | undefined;
+  /** Lets whoever reaches the port break it, by `PUT /-/faults`; for tests. */
+  readonly faults?: boolean | undefined;
+  /** Default: as S3 is. */
+  readonly vendor?: Vendor | undefined;
 }
 
 export interface ObjectStoreServer {
   /** The endpoint for a client, e.g. `http://127.0.0.1:9000`. */
   readonly url: string;
   readonly port: number;
+  /** Undefined unless it was started to have some. */
+  readonly faults: Faults | undefined;
   /** Ends every connection at once; resolves when what was unfinished is cleared away. */
   close(): Promise<void>;
 }
@@ -43,10 +52,11 @@ const REQUEST_MS = 10 * 60 * 1000;
  */
 export async function startObjectStore(options: ObjectStoreServerOptions): Promise<ObjectStoreServer> {
   const { host = '127.0.0.1', port = 0 } = options;
+  const faults = options.faults ? new Faults() : undefined;
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: REQUEST_MS });
   // Listen first: whoever finds the port taken must not clear away what the other store is writing.
   const opening = once(server.listen(port, host), 'listening').then(
-    async () => new Store(options, await DataDirectory.open(options.dataDir)),
+    async () => new Store(options, await DataDirectory.open(options.dataDir), faults),
   );
   const running = new Set<Promise<unknown>>();
   const serve = (message: IncomingMessage, response: ServerResponse, awaits100: boolean) => {
@@ -74,6 +84,7 @@ export async function startObjectStore(options: ObjectStoreServerOptions): Promi
   return {
     url: `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`,
     port: address.port,
+    faults,
     close: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
@@ -87,11 +98,14 @@ export async function startObjectStore(options: ObjectStoreServerOptions): Promi
 class Store {
   private readonly credentials: Credentials;
   private readonly uploads: Uploads;
+  private readonly vendor: Vendor | undefined;
 
   constructor(
     options: ObjectStoreServerOptions,
     readonly directory: DataDirectory,
+    private readonly faults: Faults | undefined,
   ) {
+    this.vendor = options.vendor;
     this.uploads = new Uploads(directory);
     this.credentials = {
       accessKeyId: options.accessKeyId,
@@ -111,10 +125,14 @@ class Store {
       if (awaits100) response.writeContinue();
     };
     try {
+      if (this.faults && (await flipFaults(this.faults, message, response))) return;
       response.setHeader('x-amz-request-id', randomBytes(8).toString('hex').toUpperCase());
       const request = new S3Request(message);
       const signature = await verifySignature(request, this.credentials);
-      await route(request)({
+      const operation = route(request);
+      if (this.faults && !(await this.faults.pass(request, operation, begin, gone.signal))) return;
+      asVendor(this.vendor, request, operation);
+      await run(operation, {
         request,
         response,
         bucket: request.bucket ?? '',
@@ -135,7 +153,7 @@ class Store {
 }
 
 function sendError(message: IncomingMessage, response: ServerResponse, thrown: unknown): void {
-  const error = thrown instanceof S3Error ? thrown : new S3Error('InternalError');
+  const error = thrown instanceof S3Error || thrown instanceof Fault ? thrown : new S3Error('InternalError');
   if (error !== thrown) console.error('object store:', thrown);
   if (message.method === 'HEAD') {
     sendEmpty(response, error.status, error.headers);

@@ -5,7 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { S3Client } from '@aws-sdk/client-s3';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { startObjectStore, type ObjectStoreServer } from '../src/object-store-server.js';
+import {
+  startObjectStore,
+  type ObjectStoreServer,
+  type ObjectStoreServerOptions,
+} from '../src/object-store-server.js';
 
 export const credentials = { accessKeyId: 'test-key', secretAccessKey: 'test-secret' };
 export const region = 'us-east-1';
@@ -54,9 +58,14 @@ export class EmbeddedStore {
   }
 
   /** With a bucket named `bucket`. */
-  static async start(): Promise<EmbeddedStore> {
+  static async start(
+    options: Pick<ObjectStoreServerOptions, 'faults' | 'vendor'> = {},
+  ): Promise<EmbeddedStore> {
     const dataDir = await mkdtemp(join(tmpdir(), 'naru-object-store-'));
-    const store = new EmbeddedStore(await startObjectStore({ dataDir, ...credentials, region }), dataDir);
+    const store = new EmbeddedStore(
+      await startObjectStore({ dataDir, ...credentials, region, ...options }),
+      dataDir,
+    );
     await store.send({ method: 'PUT', path: '/bucket' });
     return store;
   }

@@ -46,6 +46,11 @@ export class S3Request {
     return this.headers.keys();
   }
 
+  /** As if the header had not been sent. */
+  passOver(name: string): void {
+    this.headers.delete(name);
+  }
+
   /** As `header`, without the query's. */
   sentHeader(name: string): string | undefined {
     return this.message.headersDistinct[name]?.join(',');

@@ -14,12 +14,36 @@ import {
 import { copyObject, deleteObject, deleteObjects, putObject } from './objects.js';
 import { getObject, headObject } from './reads.js';
 
-export type Operation = (exchange: Exchange) => Promise<void> | void;
+/** By the names S3 gives them. */
+const OPERATION = {
+  ListBuckets: listBuckets,
+  CreateBucket: createBucket,
+  HeadBucket: headBucket,
+  DeleteBucket: deleteBucket,
+  GetBucketLocation: getBucketLocation,
+  ListMultipartUploads: listMultipartUploads,
+  ListObjectsV2: listObjectsV2,
+  ListObjects: listObjects,
+  DeleteObjects: deleteObjects,
+  UploadPart: uploadPart,
+  CopyObject: copyObject,
+  PutObject: putObject,
+  ListParts: listParts,
+  GetObject: getObject,
+  HeadObject: headObject,
+  AbortMultipartUpload: abortMultipartUpload,
+  DeleteObject: deleteObject,
+  CreateMultipartUpload: createMultipartUpload,
+  CompleteMultipartUpload: completeMultipartUpload,
+} satisfies Record<string, (exchange: Exchange) => Promise<void> | void>;
+
+export type OperationName = keyof typeof OPERATION;
+export const OPERATIONS = Object.keys(OPERATION) as [OperationName, ...OperationName[]];
 
 interface Route {
   readonly on: 'service' | 'bucket' | 'object';
   readonly method: string;
-  readonly run: Operation;
+  readonly operation: OperationName;
   /** Parameters, or headers, that make the request this one. */
   readonly marks?: readonly string[];
   /** Further parameters it understands. */
@@ -50,61 +74,61 @@ const READ = {
 
 // Those with more marks come first.
 const ROUTES: readonly Route[] = [
-  { on: 'service', method: 'GET', run: listBuckets },
+  { on: 'service', method: 'GET', operation: 'ListBuckets' },
 
-  { on: 'bucket', method: 'PUT', run: createBucket, headers: BODY },
-  { on: 'bucket', method: 'HEAD', run: headBucket },
-  { on: 'bucket', method: 'DELETE', run: deleteBucket },
-  { on: 'bucket', method: 'GET', marks: ['location'], run: getBucketLocation },
+  { on: 'bucket', method: 'PUT', operation: 'CreateBucket', headers: BODY },
+  { on: 'bucket', method: 'HEAD', operation: 'HeadBucket' },
+  { on: 'bucket', method: 'DELETE', operation: 'DeleteBucket' },
+  { on: 'bucket', method: 'GET', marks: ['location'], operation: 'GetBucketLocation' },
   {
     on: 'bucket',
     method: 'GET',
     marks: ['uploads'],
     parameters: ['prefix', 'key-marker', 'upload-id-marker', 'max-uploads', 'encoding-type'],
-    run: listMultipartUploads,
+    operation: 'ListMultipartUploads',
   },
   {
     on: 'bucket',
     method: 'GET',
     marks: ['list-type'],
     parameters: [...PAGE, 'continuation-token', 'start-after', 'fetch-owner'],
-    run: listObjectsV2,
+    operation: 'ListObjectsV2',
   },
-  { on: 'bucket', method: 'GET', parameters: [...PAGE, 'marker'], run: listObjects },
-  { on: 'bucket', method: 'POST', marks: ['delete'], headers: BODY, run: deleteObjects },
+  { on: 'bucket', method: 'GET', parameters: [...PAGE, 'marker'], operation: 'ListObjects' },
+  { on: 'bucket', method: 'POST', marks: ['delete'], headers: BODY, operation: 'DeleteObjects' },
 
   {
     on: 'object',
     method: 'PUT',
     marks: ['partNumber', 'uploadId'],
     headers: BODY,
-    run: uploadPart,
+    operation: 'UploadPart',
   },
   {
     on: 'object',
     method: 'PUT',
     marks: ['x-amz-copy-source'],
     headers: ['x-amz-metadata-directive', 'x-amz-meta-'],
-    run: copyObject,
+    operation: 'CopyObject',
   },
-  { on: 'object', method: 'PUT', headers: [...BODY, 'if-none-match', 'x-amz-meta-'], run: putObject },
+  { on: 'object', method: 'PUT', headers: [...BODY, 'if-none-match', 'x-amz-meta-'], operation: 'PutObject' },
   {
     on: 'object',
     method: 'GET',
     marks: ['uploadId'],
     parameters: ['max-parts', 'part-number-marker'],
-    run: listParts,
+    operation: 'ListParts',
   },
-  { on: 'object', method: 'GET', ...READ, run: getObject },
-  { on: 'object', method: 'HEAD', ...READ, run: headObject },
-  { on: 'object', method: 'DELETE', marks: ['uploadId'], run: abortMultipartUpload },
-  { on: 'object', method: 'DELETE', run: deleteObject },
+  { on: 'object', method: 'GET', ...READ, operation: 'GetObject' },
+  { on: 'object', method: 'HEAD', ...READ, operation: 'HeadObject' },
+  { on: 'object', method: 'DELETE', marks: ['uploadId'], operation: 'AbortMultipartUpload' },
+  { on: 'object', method: 'DELETE', operation: 'DeleteObject' },
   {
     on: 'object',
     method: 'POST',
     marks: ['uploads'],
     headers: ['x-amz-checksum-algorithm', 'x-amz-checksum-type', 'x-amz-meta-'],
-    run: createMultipartUpload,
+    operation: 'CreateMultipartUpload',
   },
   {
     on: 'object',
@@ -112,7 +136,7 @@ const ROUTES: readonly Route[] = [
     marks: ['uploadId'],
     // Not `x-amz-checksum-`: here it would be that of the object, not of the body.
     headers: ['if-none-match'],
-    run: completeMultipartUpload,
+    operation: 'CompleteMultipartUpload',
   },
 ];
 
@@ -136,7 +160,7 @@ const ALWAYS = {
  * parameter or a header that asks for something this store does not do: an encryption, a lock or an
  * access list that is quietly passed over would be a wrong success.
  */
-export function route(request: S3Request): Operation {
+export function route(request: S3Request): OperationName {
   const on = request.key !== undefined ? 'object' : request.bucket !== undefined ? 'bucket' : 'service';
   const has = (mark: string) => request.query.has(mark) || request.header(mark) !== undefined;
   const found = ROUTES.find(
@@ -159,5 +183,9 @@ export function route(request: S3Request): Operation {
       throw new S3Error('NotImplemented', `This store does not know the header ${name} here.`);
     }
   }
-  return found.run;
+  return found.operation;
+}
+
+export async function run(operation: OperationName, exchange: Exchange): Promise<void> {
+  await OPERATION[operation](exchange);
 }

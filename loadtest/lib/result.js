@@ -1,3 +1,6 @@
+// What a run found: a table for whoever watches, and a file for programs.
+import { MAX_REPLICAS, TARGET } from './target.js';
+
 /**
  * What a script writes to the file named by `-e RESULT=path`, as JSON. Everything is about the measured load alone: what
  * setup() asked, the warm-up and the reads that check stored bytes are left out.
@@ -23,7 +26,7 @@
  *   asked: `upload`, `read`, `list`, `delete`, as far as the script asks it
  * @property {Record<string, number>} byReplica requests answered as they should be, by X-Served-By; those that setup()
  *   found, even if they answered none; '(late)': all that turned up afterwards
- * @property {number} connections opened for the load
+ * @property {number} connections opened since the warm-up began
  * @property {{verified: number, altered: number}} stored images read back and compared with what was sent, and those of them
  *   that were not the same or not there
  * @property {number} droppedIterations what the open model should have sent and k6 didn't
@@ -51,3 +54,218 @@
  * @property {number} errors
  * @property {number | null} p95Ms
  */
+
+// k6 keeps a count per value of a tag only for values named before the test starts, and only for those with a threshold.
+// So replicas get numbers, which setup() gives out, and these are the thresholds that always hold.
+const ALWAYS = {
+  naru_answered: 'count>=0',
+  naru_errors: 'count>=0',
+  naru_failed: 'rate>=0',
+  naru_latency: 'max>=0',
+};
+export const LATE = 'late';
+const SLOTS = [...Array.from({ length: MAX_REPLICAS }, (_, number) => String(number)), LATE];
+export const STATUSES =
+  '0 200 201 204 206 301 302 304 307 308 400 401 403 404 405 408 409 412 413 415 416 422 429 499 500 502 503 504'
+    .split(' ')
+    .concat('other');
+/** The most pieces of a series. */
+export const PIECES = 60;
+
+/** The thresholds that have k6 count by replica, status, kind and piece of time. */
+export function counted(kinds, pieces) {
+  const each = (metric, tag, values) =>
+    values.map((value) => [`${metric}{${tag}:${value}}`, [ALWAYS[metric]]]);
+  const numbers = Array.from({ length: pieces }, (_, number) => number);
+  return Object.fromEntries([
+    ...each('naru_answered', 'replica', SLOTS),
+    ...each('naru_errors', 'status', STATUSES),
+    ...['naru_failed', 'naru_latency'].flatMap((metric) => [
+      ...each(metric, 'kind', kinds),
+      ...each(metric, 'piece', numbers),
+    ]),
+  ]);
+}
+
+/**
+ * A script's handleSummary. `settings` are the script's, `load` what load() made of them. `more`, given the result and a
+ * function that looks up `(metric, value)`, adds to the result in place and returns further lines for the table.
+ */
+export function summary({ script, settings, load, more = () => [] }) {
+  // The comment that the script opens with, up to an empty line.
+  const source = open(import.meta.resolve(`../${script}.js`));
+  const [, asked = ''] = /^\/\/ Question: ((?:.+\n)+?)\/\/\n/.exec(source) ?? [];
+  const question = asked.replace(/\n\/\/ /g, ' ').trim();
+
+  return (data) => {
+    // setup() has refused the target, and said why.
+    if (!data.setup_data) return {};
+    const result = resultOf({ script, question, settings, load, data });
+    const value = (metric, name) => data.metrics[metric]?.values[name] ?? 0;
+    const lines = more(result, value);
+    const file = __ENV.RESULT ? { [__ENV.RESULT]: `${JSON.stringify(result)}\n` } : {};
+    return { stdout: table(result, lines), ...file };
+  };
+}
+
+/** @returns {Result} */
+function resultOf({ script, question, settings, load, data: { metrics, setup_data: found } }) {
+  const value = (metric, name) => metrics[metric]?.values[name] ?? 0;
+  const elapsed = (Date.now() - found.at) / 1000 - load.warmUp;
+  const durationSeconds =
+    load.duration === undefined
+      ? value('naru_last_answer', 'max')
+      : Math.max(0, Math.min(load.duration, elapsed));
+  const dropped = value('dropped_iterations', 'count');
+  return {
+    version: 1,
+    script,
+    question,
+    startedAt: new Date(found.at + load.warmUp * 1000).toISOString(),
+    durationSeconds: rounded(durationSeconds),
+    target: TARGET,
+    settings,
+    requests: requestsOf(metrics, 'naru_failed'),
+    uploads: value('naru_uploads', 'count'),
+    images: value('naru_images', 'count'),
+    bytes: value('naru_bytes', 'count'),
+    errors: value('naru_failed', 'passes'),
+    errorsByStatus: counts(STATUSES, (status) => value(`naru_errors{status:${status}}`, 'count')),
+    latencyMs: latencyOf(metrics, 'naru_latency'),
+    byKind: Object.fromEntries(
+      load.kinds.map((kind) => [
+        kind,
+        {
+          requests: requestsOf(metrics, `naru_failed{kind:${kind}}`),
+          errors: value(`naru_failed{kind:${kind}}`, 'passes'),
+          latencyMs: latencyOf(metrics, `naru_latency{kind:${kind}}`),
+        },
+      ]),
+    ),
+    byReplica: byReplica(found.replicas, (slot) => value(`naru_answered{replica:${slot}}`, 'count')),
+    connections: value('naru_connections', 'count'),
+    stored: {
+      verified: requestsOf(metrics, 'naru_stored'),
+      altered: value('naru_stored', 'fails'),
+    },
+    droppedIterations: dropped,
+    vusMax: value('vus_max', 'max'),
+    vusExhausted: load.isOpen && (dropped > 0 || value('vus', 'max') >= load.vus),
+    throttled: dropped > 0,
+    aborted:
+      load.duration === undefined
+        ? value('iterations', 'count') < load.iterations
+        : elapsed < load.duration - 1,
+    thresholds: thresholdsOf(metrics),
+    ...(load.pieces > 0 ? { series: seriesOf(metrics, load, durationSeconds) } : {}),
+  };
+}
+
+// k6 counts what was not 0 as passes; here that is a request that failed.
+function requestsOf(metrics, metric) {
+  const { passes = 0, fails = 0 } = metrics[metric]?.values ?? {};
+  return passes + fails;
+}
+
+function latencyOf(metrics, metric) {
+  const values = metrics[metric]?.values;
+  if (!values || values.max === 0) return null;
+  return {
+    p50: rounded(values.med),
+    p95: rounded(values['p(95)']),
+    p99: rounded(values['p(99)']),
+    max: rounded(values.max),
+  };
+}
+
+function byReplica(replicas, count) {
+  const found = replicas.map((id, slot) => [id, count(slot)]);
+  const late = count(LATE);
+  return Object.fromEntries(late > 0 ? [...found, ['(late)', late]] : found);
+}
+
+function counts(names, count) {
+  return Object.fromEntries(names.map((name) => [name, count(name)]).filter(([, number]) => number > 0));
+}
+
+function thresholdsOf(metrics) {
+  return Object.entries(metrics).flatMap(([metric, { thresholds = {} }]) =>
+    Object.entries(thresholds)
+      .filter(([threshold]) => threshold !== ALWAYS[metric.replace(/\{.*/, '')])
+      .map(([threshold, { ok }]) => ({ metric, threshold, ok })),
+  );
+}
+
+function seriesOf(metrics, { pieces, pieceSeconds }, durationSeconds) {
+  return Array.from({ length: pieces }, (_, number) => {
+    const { passes = 0, fails = 0 } = metrics[`naru_failed{piece:${number}}`]?.values ?? {};
+    const second = number * pieceSeconds;
+    return {
+      second,
+      seconds: rounded(Math.min(pieceSeconds, durationSeconds - second)),
+      answered: fails,
+      errors: passes,
+      p95Ms: latencyOf(metrics, `naru_latency{piece:${number}}`)?.p95 ?? null,
+    };
+  }).filter(({ seconds }) => seconds > 0);
+}
+
+function table(result, more) {
+  const { byKind, byReplica, durationSeconds, errors, requests, stored } = result;
+  const answered = Object.values(byReplica).reduce((sum, count) => sum + count, 0);
+  const perSecond = (number, digits = 1) =>
+    durationSeconds > 0 ? (number / durationSeconds).toFixed(digits) : '-';
+  const missed = result.thresholds.filter(({ ok }) => !ok);
+  const statuses = Object.entries(result.errorsByStatus).map(
+    ([status, count]) => `${count} × ${status === '0' ? 'no answer' : status}`,
+  );
+  const lines = [
+    `${result.script}: ${result.question}`,
+    '',
+    `${requests - errors} of ${requests} requests answered as they should be, in ${durationSeconds.toFixed(1)} s: ` +
+      `${perSecond(requests - errors)} a second, ${perSecond(result.bytes / 1e6)} MB/s`,
+    ...(result.uploads > 0 ? [`${result.uploads} uploads stored ${result.images} images`] : []),
+    '',
+    row('', 'requests', 'median', 'p95', 'p99', 'slowest'),
+    ...Object.entries(byKind).map(([kind, { requests, latencyMs }]) =>
+      row(kind, requests, ...['p50', 'p95', 'p99', 'max'].map((name) => milliseconds(latencyMs?.[name]))),
+    ),
+    '',
+    row('replica', 'answered', 'share'),
+    ...Object.entries(byReplica).map(([id, count]) =>
+      row(id, count, answered > 0 ? `${((100 * count) / answered).toFixed(1)} %` : '-'),
+    ),
+    '',
+    `${result.connections} connections opened, ${result.vusMax} VUs`,
+    `${stored.verified - stored.altered} of ${stored.verified} images read back are what was sent`,
+    ...(errors > 0 ? [`${errors} errors: ${statuses.join(', ')}`] : []),
+    ...more,
+    '',
+    ...missed.map(({ metric, threshold }) => `MISSED  ${metric} ${threshold}`),
+    ...(result.throttled ? [throttle(result)] : []),
+    ...(result.aborted ? ['CUT SHORT  the run ended before its time'] : []),
+    ...(missed.length > 0 || result.throttled || result.aborted ? [] : ['every threshold held']),
+  ];
+  return `\n${lines.map((line) => `  ${line}`.trimEnd()).join('\n')}\n\n`;
+}
+
+function throttle({ droppedIterations, vusMax }) {
+  return (
+    `NOT A RESULT  k6 itself held the load back: ${droppedIterations} iterations were not begun, since all ${vusMax} ` +
+    'VUs were busy. Give it more (-e VUS=…), or ask for less'
+  );
+}
+
+/** One line of a table. */
+export function row(name, ...cells) {
+  return name.padEnd(24) + cells.map((cell) => String(cell).padStart(10)).join('');
+}
+
+/** As a cell of a table. */
+export function milliseconds(value) {
+  return value === undefined || value === null ? '-' : `${value.toFixed(0)} ms`;
+}
+
+function rounded(value) {
+  return Math.round(value * 1000) / 1000;
+}

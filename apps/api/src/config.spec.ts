@@ -89,9 +89,10 @@ describe('readConfig', () => {
   });
 
   it('takes an empty value for an unset one, as compose files pass it on', () => {
-    const names = readFileSync(join(import.meta.dirname, 'config.ts'), 'utf8').matchAll(
-      /^ {2}([A-Z\d_]+): /gm,
+    const sources = ['config.ts', '../../../libs/object-store/src/s3/s3-env.ts'].map((path) =>
+      readFileSync(join(import.meta.dirname, path), 'utf8'),
     );
+    const names = sources.join('').matchAll(/^ {2}([A-Z\d_]+): /gm);
     const empty = Object.fromEntries([...names].map(([, name]) => [name, '']));
     expect(Object.keys(empty)).toContain('S3_SECRET_ACCESS_KEY');
     expect(readConfig({ ...empty, ...REQUIRED, API_KEYS_FILE: '' })).toEqual(readConfig(REQUIRED));

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { flag, integer, list, oneOf, readEnv, type Rule, secret, text, url, type Values } from '#env';
 import { IMAGE_TYPES, type ImageType } from '#image-format';
-import { type S3Options, uploadMemoryBytes } from '#object-store';
+import { S3_RULE, S3_VARIABLES, type S3Options, toS3Options, uploadMemoryBytes } from '#object-store';
 
 const MiB = 1024 * 1024;
 const DEFAULT_TYPES: readonly ImageType[] = [
@@ -12,7 +12,8 @@ const DEFAULT_TYPES: readonly ImageType[] = [
   'image/avif',
 ];
 
-// This file is the only one of the service that knows the environment; .env.example explains each variable.
+// This file is the only one of the service that knows the environment, but for S3_VARIABLES, which other programs
+// read as well; .env.example explains each variable.
 const VARIABLES = {
   NODE_ENV: text('a name').optional(),
   PORT: integer({ min: 0, max: 65_535, default: 3000 }),
@@ -36,22 +37,7 @@ const VARIABLES = {
   MAX_UPLOAD_MEMORY_BYTES: integer({ min: MiB, max: 64 * 1024 * MiB, default: 256 * MiB }),
   UPLOAD_WAIT_MS: integer({ min: 0, max: 60_000, default: 5_000 }),
 
-  S3_ENDPOINT: url().optional(),
-  S3_REGION: text('a region', /^[\w-]{1,64}$/).default('us-east-1'),
-  S3_BUCKET: text(
-    'a bucket name: 3 to 63 lower-case letters, digits, "." or "-"',
-    /^[a-z\d][a-z\d.-]{1,61}[a-z\d]$/,
-  ),
-  S3_ACCESS_KEY_ID: secret(text('an access key id').optional()),
-  S3_SECRET_ACCESS_KEY: secret(text('a secret access key').optional()),
-  S3_FORCE_PATH_STYLE: flag().optional(),
-  S3_CREATE_BUCKET: flag().default(false),
-  S3_PART_BYTES: integer({ min: 5 * MiB, max: 1024 * MiB, default: 5 * MiB }),
-  S3_PARTS_IN_FLIGHT: integer({ min: 1, max: 32, default: 2 }),
-  S3_MAX_SOCKETS: integer({ min: 1, max: 10_000, default: 256 }),
-  S3_CONNECT_TIMEOUT_MS: integer({ min: 10, max: 60_000, default: 2_000 }),
-  S3_REQUEST_TIMEOUT_MS: integer({ min: 10, max: 600_000, default: 15_000 }),
-  S3_MAX_ATTEMPTS: integer({ min: 1, max: 10, default: 3 }),
+  ...S3_VARIABLES,
 
   DRAIN_DELAY_MS: integer({ min: 0, max: 300_000, default: 2_000 }),
   SHUTDOWN_TIMEOUT_MS: integer({ min: 100, max: 600_000, default: 25_000 }),
@@ -77,16 +63,7 @@ const RULES: readonly Rule<Env>[] = [
       );
     },
   },
-  {
-    of: ['S3_ENDPOINT', 'S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'],
-    problem: (env) => {
-      const missing = (['S3_ACCESS_KEY_ID', 'S3_SECRET_ACCESS_KEY'] as const).filter((name) => !env[name]);
-      if (missing.length === 1) return `${missing.join()} is not set; expected both credentials or none`;
-      return missing.length === 2 && env.S3_ENDPOINT
-        ? `${missing.join(' and ')} are not set; expected both, since S3_ENDPOINT is set`
-        : undefined;
-    },
-  },
+  S3_RULE,
   {
     of: ['MAX_IMAGE_BYTES', 'MAX_UPLOAD_MEMORY_BYTES', 'S3_PART_BYTES', 'S3_PARTS_IN_FLIGHT'],
     problem: (env) => {
@@ -143,7 +120,6 @@ export abstract class Config {
 /** @throws EnvError that names every wrong variable. */
 export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
   const env = readEnv(VARIABLES, source, RULES);
-  const { S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = env;
   return {
     port: env.PORT,
     host: env.HOST,
@@ -163,20 +139,7 @@ export function readConfig(source: NodeJS.ProcessEnv = process.env): Config {
       partBytes: env.S3_PART_BYTES,
       partsInFlight: env.S3_PARTS_IN_FLIGHT,
     },
-    s3: {
-      endpoint: env.S3_ENDPOINT,
-      region: env.S3_REGION,
-      bucket: env.S3_BUCKET,
-      credentials: accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined,
-      forcePathStyle: env.S3_FORCE_PATH_STYLE ?? env.S3_ENDPOINT !== undefined,
-      createBucket: env.S3_CREATE_BUCKET,
-      partBytes: env.S3_PART_BYTES,
-      partsInFlight: env.S3_PARTS_IN_FLIGHT,
-      maxSockets: env.S3_MAX_SOCKETS,
-      connectTimeoutMs: env.S3_CONNECT_TIMEOUT_MS,
-      requestTimeoutMs: env.S3_REQUEST_TIMEOUT_MS,
-      maxAttempts: env.S3_MAX_ATTEMPTS,
-    },
+    s3: toS3Options(env),
     drain: { delayMs: env.DRAIN_DELAY_MS, timeoutMs: env.SHUTDOWN_TIMEOUT_MS },
   };
 }

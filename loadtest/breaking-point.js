@@ -35,6 +35,8 @@ for (let rate = START; rate <= MAX_RATE; rate += STEP) rates.push(rate);
 // By Little's law so many clients wait at once when an answer takes twice as long as it may: a service that keeps more
 // of them waiting is too slow, and with fewer of them it can't be told from a generator that is.
 const vusFor = (rate) => Math.max(10, Math.ceil((2 * rate * P95_MS) / 1000));
+// Of a step. One may slip into the next.
+const enough = (rate) => Math.floor(0.95 * rate * STEP_DURATION - 1);
 const vus = chosen.VUS || vusFor(rates.at(-1));
 
 const photograph = form(openImages('900kB'));
@@ -60,13 +62,15 @@ const ramp = load({
   thresholds: {
     dropped_iterations: [{ threshold: 'count<1', abortOnFail: true }],
     ...Object.fromEntries(
-      rates.flatMap((_, step) => {
+      rates.flatMap((rate, step) => {
         // The first answers of a step are too few to judge it by.
         const delayAbortEval = `${WARM_UP + (step + 0.5) * STEP_DURATION}s`;
         const abort = (threshold) => [{ threshold, abortOnFail: true, delayAbortEval }];
         return [
           [`naru_failed{piece:${step}}`, abort('rate<0.01')],
           [`naru_latency{piece:${step}}`, abort(`p(95)<${P95_MS}`)],
+          // Whoever waits for ever neither fails nor has a latency.
+          [`naru_answered{piece:${step}}`, [`count>=${enough(rate)}`]],
         ];
       }),
     ),
@@ -90,10 +94,13 @@ export const handleSummary = summary({
       .slice(0, missed < 0 ? undefined : missed)
       .filter(({ verdict }) => verdict === 'held');
     result.held = held.at(-1)?.rate ?? null;
-    const last = result.steps.findLast(({ verdict }) => verdict !== 'not tried');
-    result.throttled = result.droppedIterations > 0 && vus < vusFor(last?.rate ?? START);
     // To end early is what this is for.
     if (missed >= 0) result.aborted = false;
+    const begun = result.steps.filter(({ verdict }) => verdict !== 'not tried').length;
+    result.thresholds = result.thresholds.filter(
+      ({ metric }) => Number(/piece:(\d+)/.exec(metric)?.[1] ?? 0) < begun,
+    );
+    result.throttled = result.droppedIterations > 0 && vus < vusFor(rates[begun - 1] ?? START);
     return ['', ...describe(result, missed)];
   },
 });
@@ -111,7 +118,7 @@ function stepsOf({ durationSeconds: elapsed, series, droppedIterations }) {
     if (step < begun) {
       // A step in which nobody is answered is missed, too, and by far.
       if (isLate || isRefused || isStarved) verdict = 'MISSED';
-      else verdict = lasted >= STEP_DURATION - 0.5 && answered >= 0.95 * asked ? 'held' : 'cut short';
+      else verdict = lasted >= STEP_DURATION - 0.5 && answered >= enough(rate) ? 'held' : 'cut short';
     }
     return { rate, asked, answered, p95Ms, verdict };
   });

@@ -24,7 +24,7 @@ const vus = chosen.VUS || Math.max(20, Math.ceil((2 * RATE * P95_MS) / 1000));
 
 const forms = openImages('900kB', '300kB', '100kB', '20kB').map((image) => form([image]));
 // Spread out, so that each second has some of each.
-const TURNS = [...'urrrlrurrrdrurrrlrur'];
+const TURNS = [...'rurrlrurrrdrurrrlrur'];
 const KINDS = { u: 'upload', r: 'read', l: 'list', d: 'delete' };
 const mixed = load({
   scenario: {

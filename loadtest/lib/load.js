@@ -62,8 +62,8 @@ export function load({ scenario, thresholds, kinds = ['upload'], warmUp = 0, dur
       const from = answer.headers['X-Served-By'];
       const number = found.replicas.indexOf(from);
       // What nginx answered from a copy is nobody's.
-      if (from !== 'nginx') answered.add(1, { replica: number < 0 ? LATE : String(number) });
-      else answered.add(1, { replica: 'nginx' });
+      const replica = from === 'nginx' ? from : number < 0 ? LATE : String(number);
+      answered.add(1, { ...tags, replica });
     } else {
       errors.add(1, { status: STATUSES.includes(String(answer.status)) ? String(answer.status) : 'other' });
     }
@@ -122,7 +122,8 @@ export function load({ scenario, thresholds, kinds = ['upload'], warmUp = 0, dur
   }
 
   const options = {
-    scenarios: { load: { gracefulStop: TIMEOUT, ...scenario } },
+    // Longer than a request may take, so that each is counted.
+    scenarios: { load: { gracefulStop: '90s', ...scenario } },
     thresholds: {
       ...counted(kinds, pieces),
       // A service that answers nothing has no latency either.
@@ -196,10 +197,9 @@ export function verify(id, image) {
   stored.add(same);
 }
 
-/** Whether this iteration is one of the sample: the first is, and `part` (0 to 1) of all. */
+/** Whether this iteration is one of the sample: the first is, and of the others `part` (0 to 1), by chance. */
 export function isSampled(part) {
-  const number = exec.scenario.iterationInTest;
-  return part > 0 && Math.floor(number * part) !== Math.floor((number - 1) * part);
+  return part > 0 && (exec.scenario.iterationInTest === 0 || Math.random() < part);
 }
 
 function isBroken({ status, body, error }) {

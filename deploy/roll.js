@@ -84,7 +84,16 @@ class Claim {
   }
 
   async #hold(labels) {
-    const words = ['--interactive', '--name', this.name, '--network', 'none', '--entrypoint', 'cat'];
+    const words = [
+      '--interactive',
+      '--name',
+      this.name,
+      '--network',
+      'none',
+      '--no-healthcheck',
+      '--entrypoint',
+      'cat',
+    ];
     const holder = spawn('docker', ['run', ...words, ...labels, this.image], { detached: true });
     const exited = once(holder, 'exit');
     let errors = '';

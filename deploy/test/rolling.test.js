@@ -97,7 +97,7 @@ describe('npm run deploy:roll', () => {
     assert.equal(await roll.code, 130, roll.output);
     assert.match(
       roll.output,
-      /2 old replicas and 1 new go on.*\nTo finish: npm run deploy:roll -- --no-build --at-once 1/,
+      /2 old replicas and 1 new go on.*\nTo finish: npm run deploy:roll -- --timeout 600 --no-build --at-once 1/,
     );
     const [kept] = (await ids()).filter((id) => !old.includes(id));
 
@@ -175,7 +175,10 @@ class Roll {
 
   constructor(settings = {}, ...words) {
     const env = { ...project.env, VERSION: '2', UPLOAD_TIMEOUT_MS: '119000', ...settings };
-    this.child = spawn(process.execPath, ['deploy/roll.js', ...words], { cwd: ROOT, env });
+    this.child = spawn(process.execPath, ['deploy/roll.js', '--timeout', '600', ...words], {
+      cwd: ROOT,
+      env,
+    });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => (this.output += text));
     }

@@ -5,6 +5,7 @@
 #   balancer.sh start DIR     writes the configuration into DIR, tests it, becomes nginx
 #   balancer.sh check DIR     tells what is wrong with the settings, and starts nothing
 #   balancer.sh reload DIR    writes it anew and has the nginx of DIR take it over; it finishes what it has
+#   balancer.sh refresh DIR   takes over only the list in LB_REPLICAS_FILE, at once; `start` looks at it every quarter second
 #
 # Everything is set by environment variables; deploy/README.md has a table of them. A wrong one stops the start,
 # or leaves a running nginx as it is, with one message that names every mistake.
@@ -37,7 +38,8 @@ setting() {
   known_settings="$known_settings$1 "
   eval "held=\${$1:-}"
   [ -n "$held" ] || held=$2
-  if printf '%s\n' "$(printf '%s' "$held" | tr '\n' ' ')" | grep -Eqx "$3"; then
+  # A default needs no look, and there are many.
+  if [ "$held" = "$2" ] || printf '%s\n' "$(printf '%s' "$held" | tr '\n' ' ')" | grep -Eqx "$3"; then
     eval "$1=\$held"
   else
     problem "$1 holds \"$held\"; expected $4"
@@ -66,11 +68,9 @@ check_addresses() {
   done
 }
 
-# servers NAME: nginx's `server` lines for a list of replicas. Lines that begin with "!" are problems.
+# servers NAME LIST: nginx's `server` lines for a list of replicas, which NAME holds. Lines that begin with "!" are problems.
 servers() {
-  eval "list=\$$1"
-  # shellcheck disable=SC2154  # eval has set it
-  printf '%s\n' "$list" | tr '\n' ',' | awk -v RS=, -v name="$1" -v algorithm="$LB_ALGORITHM" \
+  printf '%s\n' "$2" | tr '\n' ',' | awk -v RS=, -v name="$1" -v algorithm="$LB_ALGORITHM" \
     -v common="max_fails=$LB_MAX_FAILS fail_timeout=$LB_FAIL_TIMEOUT" -v conns="$LB_MAX_CONNS" '
     function wrong(what) { printf "!%s: %s\n", name, what }
     NF == 0 { next }
@@ -103,9 +103,13 @@ servers() {
     }'
 }
 
+indented() { printf '%s\n' "$1" | sed '2,$s/^/    /'; }
+
 # group NAME: turns a list of replicas into nginx's `server` lines.
 group() {
-  lines=$(servers "$1")
+  eval "list=\$$1"
+  # shellcheck disable=SC2154  # eval has set it
+  lines=$(servers "$1" "$list")
   wrong=$(printf '%s\n' "$lines" | sed -n 's/^!//p')
   if [ -n "$wrong" ]; then
     problems="$problems$(printf '%s\n' "$wrong" | sed 's/^/  /')$nl"
@@ -118,7 +122,7 @@ group() {
       problem "$1 says resolve, which needs nginx 1.27.3 or newer; this is $version. List the replicas' addresses instead"
     fi
   esac
-  lines=$(printf '%s\n' "$lines" | sed '2,$s/^/    /')
+  lines=$(indented "$lines")
   eval "$1=\$lines"
 }
 
@@ -136,10 +140,77 @@ fill() {
   }' "$1"
 }
 
+# up_to NUMBER: a pattern of nginx's for the whole numbers from 0 to it.
+up_to() {
+  awk -v most="$1" 'BEGIN {
+    digits = length(most)
+    printf "0|[1-9]"
+    if (digits > 2) printf "[0-9]{0,%d}", digits - 2
+    for (i = 1; i <= digits; i++) {
+      digit = substr(most, i, 1); least = i == 1
+      if (digit > least) printf "|%s[%d-%d][0-9]{%d}", substr(most, 1, i - 1), least, digit - 1, digits - i
+    }
+    print "|" most
+  }'
+}
+
 # running: the process id of the nginx of DIR. A file that one left behind may name anybody's process.
 running() {
   pid=$(cat "$DIR/nginx.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 0
   if [ ! -r "/proc/$pid/cmdline" ] || tr '\0' ' ' <"/proc/$pid/cmdline" | grep -Fq "$DIR/naru-conf/nginx.conf"; then echo "$pid"; fi
+}
+
+# put_list CONF LIST: has the configuration in CONF send requests to these replicas. Where the list or nginx has something
+# against it, `refusal` says what, and nothing has changed.
+put_list() {
+  lines=$(servers LB_REPLICAS_FILE "$2")
+  refusal=$(printf '%s\n' "$lines" | sed -n 's/^!//p')
+  [ -z "$refusal" ] || return 1
+  file=$1/$(replicas_conf)
+  # Written and taken over in one step, since somebody else may be doing the same. Its first line is the list.
+  (
+    LB_REPLICAS=$(indented "$lines") LIST_ID=$(list_id "$lines")
+    export LB_REPLICAS LIST_ID
+    { printf '# %s\n' "$2" && fill "$1/replicas.template"; } >"$file.new.$$" && cp "$file" "$file.old.$$" && mv "$file.new.$$" "$file"
+  ) || { refusal="it can't be written into $1"; return 1; }
+  refusal=$(nginx -t -c "$1/nginx.conf" 2>&1) || {
+    mv "$file.old.$$" "$file"
+    return 1
+  }
+  rm -f "$file.old.$$"
+}
+
+replicas_conf() { if [ "$LB_LAYER" = l4 ]; then echo l4/replicas.conf; else echo http/replicas.conf; fi; }
+
+# list_id LINES: tells one list from another; see server/again.conf. None where DNS changes it behind our back.
+list_id() { case $1 in *" resolve"*) ;; *) printf '%s' "$1" | cksum | tr ' ' -;; esac; }
+
+# first_line FILE: into `line`; none where there is no such file.
+first_line() {
+  line=''
+  [ ! -r "$1" ] || IFS= read -r line 2>/dev/null <"$1" || true
+}
+
+# refresh PID: has nginx take over the list in LB_REPLICAS_FILE if it is another one than nginx has. One that is refused is
+# told once, and nginx goes on with what it has.
+refused='' told=''
+refresh() {
+  # Of the latest start or reload.
+  { read -r LB_LAYER LB_ALGORITHM LB_MAX_FAILS LB_FAIL_TIMEOUT LB_MAX_CONNS && IFS= read -r LB_REPLICAS_FILE; } 2>/dev/null <"$DIR/feed" || return 0
+  first_line "$LB_REPLICAS_FILE"
+  wanted=$line
+  first_line "$DIR/naru-conf/$(replicas_conf)"
+  [ -n "$wanted" ] && [ "# $wanted" != "$line" ] && [ "$wanted" != "$refused" ] || return 0
+  if put_list "$DIR/naru-conf" "$wanted"; then
+    told=''
+    kill -HUP "$1"
+  else
+    refused=$wanted
+    [ "$told" != "$wanted" ] || return 1
+    told=$wanted
+    printf "Naru's nginx: going on with the replicas of before, since the list in %s is refused: %s\n" "$LB_REPLICAS_FILE" "$refusal" >&2
+    return 1
+  fi
 }
 
 # is_taken PORT: does something on this machine listen there? (Where /proc tells; nginx itself says so elsewhere.)
@@ -189,12 +260,17 @@ warn_of_expiry() {
     echo "Naru's nginx: the certificate LB_TLS_CERTIFICATE ($LB_TLS_CERTIFICATE) has expired; clients will refuse it" >&2
 }
 
-# watch_certificate PID: reloads nginx soon after a renewal, for as long as it runs. A renewal writes two files; between
-# them they are no pair, and nginx goes on with the one that it has.
-watch_certificate() {
-  known='' paths=''
+# watch_files PID: reloads nginx soon after the list of replicas has changed or the certificate was renewed, for as long as
+# it runs. A renewal writes two files; between them they are no pair, and nginx goes on with the one that it has.
+watch_files() {
+  known='' paths='' turn=0
   # Often enough that it soon ends with nginx, too.
-  while sleep 2 && kill -0 "$1" 2>/dev/null; do
+  while sleep 0.25 && kill -0 "$1" 2>/dev/null; do
+    [ ! -e "$DIR/feed" ] || refresh "$1" || true
+    turn=$(((turn + 1) % 8))
+    [ $turn = 0 ] || continue
+    # What nginx had against it may be over.
+    refused=''
     # A reload may have changed which they are, or switched TLS off.
     { IFS= read -r LB_TLS_CERTIFICATE && IFS= read -r LB_TLS_KEY; } 2>/dev/null <"$DIR/pair" || continue
     [ "$LB_TLS_CERTIFICATE $LB_TLS_KEY" = "$paths" ] || { paths="$LB_TLS_CERTIFICATE $LB_TLS_KEY" known=$(fingerprint); }
@@ -212,8 +288,8 @@ watch_certificate() {
 
 [ $# = 2 ] || usage
 action=$1 DIR=$2
-case $action in check | start) verb=start ;; reload) verb=reload ;; *) usage ;; esac
-[ "$action" != reload ] || [ -n "$(running)" ] || {
+case $action in check | start) verb=start ;; reload | refresh) verb=reload ;; *) usage ;; esac
+[ "$verb" != reload ] || [ -n "$(running)" ] || {
   echo "No nginx runs with $DIR; expected the folder that \`balancer.sh start\` was given" >&2
   exit 1
 }
@@ -225,6 +301,10 @@ case $DIR in
 esac
 mkdir -p "$DIR"
 DIR=$(cd "$DIR" && pwd)
+[ "$action" != refresh ] || {
+  refresh "$(running)"
+  exit
+}
 [ "$action" != start ] || [ -z "$(running)" ] || {
   echo "An nginx runs with $DIR already (process $(running)); reload it, or give this one a folder of its own" >&2
   exit 1
@@ -246,16 +326,19 @@ path='/[^"$;{}\\]*'
 setting LB_LAYER l7 'l7|l4' 'l7 or l4'
 setting LB_PORT 8080 "$port" 'a port from 1 to 65535'
 setting LB_REPLICAS '' '.*' ''
+setting LB_REPLICAS_FILE '' "$path" 'an absolute path'
 setting LB_READ_REPLICAS '' '.*' ''
 setting LB_LARGE_REPLICAS '' '.*' ''
 setting LB_ALGORITHM round_robin 'round_robin|least_conn|ip_hash|hash|random' \
   'round_robin, least_conn, ip_hash, hash or random (least_time is in commercial nginx only; least_conn is the nearest)'
 setting LB_STICKY off 'off|cookie' 'off or cookie'
 setting LB_MAX_FAILS 1 "$number" 'a whole number'
-setting LB_FAIL_TIMEOUT 5s "$time" 'a time such as 5s'
+# Who watches the replicas takes out one that has failed; nginx needs to bench it until then.
+setting LB_FAIL_TIMEOUT "$([ -n "$LB_REPLICAS_FILE" ] && echo 1s || echo 5s)" "$time" 'a time such as 5s'
 setting LB_MAX_CONNS 0 "$number" 'a whole number, 0 for no limit'
 setting LB_CLIENT_KEEPALIVE 65s "0|$time" 'a time such as 65s, or 0'
 setting LB_KEEPALIVE 64 "$positive" 'a whole number from 1 on'
+setting LB_BUFFER_BYTES 2000000 "$positive|10[0-6][0-9]{7}" 'a whole number from 1 to 1069999999'
 setting MAX_IMAGE_BYTES 20971520 "$positive|10[0-6][0-9]{7}|107[0-2][0-9]{6}|1073[0-6][0-9]{5}|10737[0-3][0-9]{4}|107374(0[0-9]{3}|1[0-7][0-9]{2}|18[0-1][0-9]|182[0-4])" 'a whole number from 1 to 1073741824'
 setting MAX_IMAGES_PER_REQUEST 10 '[1-9][0-9]?|100' 'a whole number from 1 to 100'
 setting TRUSTED_PROXIES '' '.*' ''
@@ -348,6 +431,12 @@ LISTEN_IPV6='' LISTEN_TLS_IPV6=''
 if grep -q . /proc/net/if_inet6 2>/dev/null; then
   LISTEN_IPV6="listen [::]:$LB_PORT;" LISTEN_TLS_IPV6="listen [::]:$LB_TLS_PORT ssl$LISTEN_HTTP2;"
 fi
+LIST_ID=$(list_id "$LB_REPLICAS")
+BUFFERED=$(up_to "$LB_BUFFER_BYTES")
+# What a request is handed on by that old workers can't place; see server/again.conf. A socket's path can't be long.
+AGAIN_SOCKET=$DIR/again/socket FAILED=@again
+[ ${#AGAIN_SOCKET} -le 100 ] || FAILED=@overloaded
+export LIST_ID BUFFERED AGAIN_SOCKET FAILED
 export LISTEN_IPV6 LISTEN_TLS_IPV6
 export DIR ACCESS_LOG KEEPALIVE_MIN ALGORITHM STICKY RESOLVER MAX_BODY_BYTES HTTPS_PORT LISTEN_HTTP2 HTTP2 TRUST TRUSTED INSIDE ACCESS USER_LINE
 export READS_UPSTREAM LARGE_UPSTREAM
@@ -372,6 +461,7 @@ without=''
 [ "$LB_LIMITS" = on ] || without="$without limits"
 [ "$LB_CACHE" = on ] || without="$without cache"
 if [ "$LB_TLS" = on ]; then without="$without plain"; else without="$without tls"; fi
+[ "$FAILED" = @again ] || without="$without again"
 
 cd "$here"
 rm -rf "$DIR/naru-conf.$$" "$DIR/naru-conf.old"
@@ -383,6 +473,14 @@ for file in $files; do
   mkdir -p "$(dirname "$DIR/naru-conf.$$/$file")"
   fill "$file" >"$DIR/naru-conf.$$/$file"
 done
+# What `refresh` fills in.
+# shellcheck disable=SC2016
+(LB_REPLICAS='${LB_REPLICAS}' LIST_ID='${LIST_ID}' && fill "$(replicas_conf)") >"$DIR/naru-conf.$$/replicas.template"
+# Nobody but nginx's workers may hand on a request: it is believed whatever it says of its client.
+(umask 077 && mkdir -p "$DIR/again")
+[ "$(id -u)" != 0 ] || chown "$LB_USER" "$DIR/again"
+# That of one that was killed.
+[ "$action" != start ] || rm -f "$AGAIN_SOCKET"
 [ "$LB_TLS" = off ] || mkdir -p "$LB_ACME_ROOT"
 [ "$LB_CACHE" = off ] || mkdir -p "$LB_CACHE_DIR/naru-cache"
 
@@ -398,16 +496,27 @@ if [ "$action" = check ]; then
   rm -rf "$DIR/naru-conf.$$"
   exit 0
 fi
+if [ -n "$LB_REPLICAS_FILE" ]; then
+  first_line "$LB_REPLICAS_FILE"
+  if [ -n "$line" ] && ! put_list "$DIR/naru-conf.$$" "$line"; then
+    printf "Naru's nginx: beginning with LB_REPLICAS, since the list in %s is refused: %s\n" "$LB_REPLICAS_FILE" "$refusal" >&2
+  fi
+fi
 [ "$LB_TLS" = off ] || warn_of_expiry
 [ ! -d "$DIR/naru-conf" ] || mv "$DIR/naru-conf" "$DIR/naru-conf.old"
 mv "$DIR/naru-conf.$$" "$DIR/naru-conf"
 echo "$ports" >"$DIR/ports"
 if [ "$LB_TLS" = on ]; then printf '%s\n%s\n' "$LB_TLS_CERTIFICATE" "$LB_TLS_KEY" >"$DIR/pair"; else rm -f "$DIR/pair"; fi
+if [ -n "$LB_REPLICAS_FILE" ]; then
+  printf '%s\n' "$LB_LAYER $LB_ALGORITHM $LB_MAX_FAILS $LB_FAIL_TIMEOUT $LB_MAX_CONNS" "$LB_REPLICAS_FILE" >"$DIR/feed"
+else
+  rm -f "$DIR/feed"
+fi
 rm -rf "$DIR/naru-conf.old"
 
 if [ "$action" = reload ]; then
   kill -HUP "$(running)"
 else
-  watch_certificate $$ &
+  watch_files $$ &
   exec nginx -c "$DIR/naru-conf/nginx.conf" -g 'daemon off;'
 fi

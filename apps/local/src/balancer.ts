@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -49,6 +49,7 @@ export class Balancer {
 
   /** Resolves when it takes requests. */
   async start(replicas: readonly string[]): Promise<void> {
+    this.#list(replicas);
     const nginx = spawn('sh', ['-c', START, SCRIPT, this.dir], {
       env: this.#environment(replicas),
       // A group of its own: Ctrl-C would have nginx cut what it has.
@@ -69,8 +70,9 @@ export class Balancer {
   }
 
   /** Has it send what is new to these; what it has it finishes. Rejects with its message, and changes nothing, if it won't. */
-  reload(replicas: readonly string[]): Promise<void> {
-    return this.#run('reload', replicas);
+  use(replicas: readonly string[]): Promise<void> {
+    this.#list(replicas);
+    return this.#run('refresh', replicas);
   }
 
   async stop(): Promise<void> {
@@ -99,8 +101,25 @@ export class Balancer {
     }
   }
 
+  /** balancer.sh looks at it now and then by itself. */
+  #list(replicas: readonly string[]): void {
+    const file = this.#file;
+    mkdirSync(this.dir, { recursive: true });
+    writeFileSync(`${file}.new`, `${replicas.join(', ')}\n`);
+    renameSync(`${file}.new`, file);
+  }
+
+  get #file(): string {
+    return join(this.dir, 'serving');
+  }
+
   #environment(replicas: readonly string[]): NodeJS.ProcessEnv {
-    return { ...this.settings, PATH: folders().join(delimiter), LB_REPLICAS: replicas.join(', ') };
+    return {
+      ...this.settings,
+      PATH: folders().join(delimiter),
+      LB_REPLICAS: replicas.join(', '),
+      LB_REPLICAS_FILE: this.#file,
+    };
   }
 }
 

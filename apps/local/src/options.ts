@@ -73,7 +73,9 @@ export function parseOptions(args: readonly string[]): Options {
 /** Settings of deploy/nginx/balancer.sh that would do nothing, in silence. */
 function unusedSettings({ replicas }: Options, environment: NodeJS.ProcessEnv): string[] {
   const set = Object.keys(environment).filter((name) => name.startsWith('LB_') && environment[name]);
-  return replicas === undefined ? set : set.filter((name) => name === 'LB_PORT' || name === 'LB_REPLICAS');
+  return replicas === undefined
+    ? set
+    : set.filter((name) => name === 'LB_PORT' || name.startsWith('LB_REPLICAS'));
 }
 
 /** Of `npm run scale -- COUNT`. */

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
+import { ReplicaWatch } from '#replica-watch';
 import { type Balancer } from './balancer.js';
 import { Replica } from './replica.js';
 import { say } from './terminal.js';
@@ -13,6 +14,17 @@ export class Replicas {
   /** Of every replica there was, by its address: what is logged of it may come late. */
   readonly #ids = new Map<string, string>();
   #isScaling = true;
+  /** The latest list that the balancer was given. */
+  #given: Promise<void> = Promise.resolve();
+  /** One that isn't ready, or hangs, gets nothing until it is well. */
+  readonly #watch = new ReplicaWatch({
+    onList: (serving) => {
+      this.#given = this.balancer.use(serving);
+      this.#given.catch((error: unknown) => {
+        say(error instanceof Error ? error.message : String(error));
+      });
+    },
+  });
 
   constructor(
     private readonly balancer: Balancer,
@@ -35,7 +47,10 @@ export class Replicas {
   /** Resolves when all of them take requests. */
   async start(count: number): Promise<void> {
     this.#serving = await this.#launch(count);
-    await this.balancer.start(this.#addresses(this.#serving));
+    const addresses = this.#addresses(this.#serving);
+    await this.#watch.know(addresses);
+    await this.balancer.start(addresses);
+    this.#watch.start();
     this.#isScaling = false;
   }
 
@@ -63,6 +78,7 @@ export class Replicas {
 
   /** The balancer first: it takes nothing new, and what it has it needs the replicas for. */
   async stop(): Promise<void> {
+    this.#watch.stop();
     await this.balancer.stop();
     await Promise.all([...this.#running].map((replica) => replica.stop()));
   }
@@ -85,7 +101,13 @@ export class Replicas {
   }
 
   async #serve(replicas: readonly Replica[]): Promise<void> {
-    await this.balancer.reload(this.#addresses(replicas));
+    try {
+      await this.#watch.know(this.#addresses(replicas));
+      await this.#given;
+    } catch (error) {
+      await this.#watch.know(this.#addresses(this.#serving));
+      throw error;
+    }
     this.#serving = replicas;
   }
 

@@ -163,8 +163,8 @@ export class Stack {
   /** What is different behind nginx, which upon Ctrl-C is the one that doesn't wait for clients. */
   #replicaEnvironment(): NodeJS.ProcessEnv {
     return {
-      // For nginx to take a list without a replica that is removed.
-      DRAIN_DELAY_MS: process.env['DRAIN_DELAY_MS'] ?? '1000',
+      // For nginx to take a list without a replica that is removed, or that somebody else ends.
+      DRAIN_DELAY_MS: process.env['DRAIN_DELAY_MS'] ?? '2000',
       // A replica that is removed finishes what it has: longer than UPLOAD_TIMEOUT_MS is by default.
       SHUTDOWN_TIMEOUT_MS: process.env['SHUTDOWN_TIMEOUT_MS'] ?? '125000',
       PROXY_PROTOCOL: String(isL4(process.env)),

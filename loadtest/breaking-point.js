@@ -96,11 +96,12 @@ export const handleSummary = summary({
     result.held = held.at(-1)?.rate ?? null;
     // To end early is what this is for.
     if (missed >= 0) result.aborted = false;
-    const begun = result.steps.filter(({ verdict }) => verdict !== 'not tried').length;
-    result.thresholds = result.thresholds.filter(
-      ({ metric }) => Number(/piece:(\d+)/.exec(metric)?.[1] ?? 0) < begun,
-    );
-    result.throttled = result.droppedIterations > 0 && vus < vusFor(rates[begun - 1] ?? START);
+    result.thresholds = result.thresholds.filter(({ metric }) => {
+      const [, step] = /piece:(\d+)/.exec(metric) ?? [];
+      return step === undefined || ['held', 'MISSED'].includes(result.steps[step].verdict);
+    });
+    const last = result.steps.findLast(({ verdict }) => verdict !== 'not tried');
+    result.throttled = result.droppedIterations > 0 && vus < vusFor(last?.rate ?? START);
     return ['', ...describe(result, missed)];
   },
 });
@@ -114,11 +115,12 @@ function stepsOf({ durationSeconds: elapsed, series, droppedIterations }) {
     const isLate = p95Ms === null ? lasted * 1000 >= Math.min(P95_MS, STEP_DURATION * 1000) : p95Ms >= P95_MS;
     const isRefused = errors > 0 && errors >= 0.01 * (answered + errors);
     const isStarved = droppedIterations > 0 && step === begun - 1;
+    const isWhole = lasted > STEP_DURATION - 0.5;
     let verdict = 'not tried';
     if (step < begun) {
       // A step in which nobody is answered is missed, too, and by far.
-      if (isLate || isRefused || isStarved) verdict = 'MISSED';
-      else verdict = lasted >= STEP_DURATION - 0.5 && answered >= enough(rate) ? 'held' : 'cut short';
+      if (isLate || isRefused || isStarved || (isWhole && answered < enough(rate))) verdict = 'MISSED';
+      else verdict = isWhole ? 'held' : 'cut short';
     }
     return { rate, asked, answered, p95Ms, verdict };
   });

@@ -30,7 +30,7 @@ import { MAX_REPLICAS, TARGET } from './target.js';
  * @property {{verified: number, altered: number}} stored images read back and compared with what was sent, and those of them
  *   that were not the same or not there
  * @property {number} droppedIterations what the open model should have sent and k6 didn't
- * @property {number} vusMax VUs that were there
+ * @property {number} vusMax VUs, all of them there from the beginning
  * @property {boolean} vusExhausted all of them were busy at once, in an open model
  * @property {boolean} throttled the generator held the load back: this is not a result about the service
  * @property {boolean} aborted the run ended before its time: by a threshold that aborts, or by a person
@@ -149,7 +149,7 @@ function resultOf({ script, question, settings, load, data: { metrics, setup_dat
       altered: value('naru_stored', 'fails'),
     },
     droppedIterations: dropped,
-    vusMax: value('vus_max', 'max'),
+    vusMax: load.vus,
     vusExhausted: load.isOpen && (dropped > 0 || value('vus', 'max') >= load.vus),
     throttled: dropped > 0,
     aborted:

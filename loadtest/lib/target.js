@@ -25,6 +25,7 @@ export function findReplicas() {
       `${TARGET} answers with a redirection to ${ready.headers.Location}; name that address in BASE_URL.`,
     );
   }
+  if (ready.status === 403) refuse(`${TARGET} refuses requests from this address: it answers 403.`);
   // nginx shows /health to private addresses only, so a 404 of its own isn't the end yet.
   const isInside = ready.status !== 404;
   if (isInside && !ready.headers['X-Served-By']) refuse(notNaru('no X-Served-By'));

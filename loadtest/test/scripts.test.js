@@ -214,6 +214,13 @@ describe('a target that can not be tested', { concurrency: true }, () => {
     assert.ok(!JSON.stringify(result).includes(key));
   });
 
+  it('is refused when it lets nobody in from here', async (t) => {
+    await refused(
+      await balancer(t, { LB_DENY: '127.0.0.1' }),
+      /refuses requests from this address: it answers 403/,
+    );
+  });
+
   it('is refused when it is not ready', async (t) => {
     const away = await Replica.start('away', `http://127.0.0.1:${await freePort()}`);
     t.after(() => away.stop('SIGKILL'));
@@ -242,6 +249,11 @@ describe('smoke', () => {
     assert.ok(result.latencyMs.p50 > 0 && result.latencyMs.p50 <= result.latencyMs.max);
     assert.equal(result.connections, 1);
     assert.ok(result.thresholds.length > 0 && result.thresholds.every(({ ok }) => ok));
+  });
+
+  it('finds the replicas from outside, too, where nginx shows no health', async (t) => {
+    const result = await passes('smoke', await balancer(t, { LB_INSIDE: '10.1.2.3' }));
+    assert.deepEqual(Object.keys(result.byReplica), ['ant', 'bee']);
   });
 
   it('fails when a byte of what is read back is another', async (t) => {

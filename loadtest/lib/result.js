@@ -191,7 +191,7 @@ function counts(names, count) {
 function thresholdsOf(metrics) {
   return Object.entries(metrics).flatMap(([metric, { thresholds = {} }]) =>
     Object.entries(thresholds)
-      .filter(([threshold]) => threshold !== ALWAYS[metric.replace(/\{.*/, '')])
+      .filter(([threshold]) => !Object.values(ALWAYS).includes(threshold))
       .map(([threshold, { ok }]) => ({ metric, threshold, ok })),
   );
 }

@@ -38,7 +38,7 @@ export default tseslint.config(
   { files: ['libs/object-store/src/s3/**'], rules: restrict(apps, multer) },
   { files: ['apps/api/src/upload/**'], rules: { ...restrict(aws, inside), 'no-restricted-syntax': 'off' } },
   // The embedded store speaks S3 from the other side; tests look at a bucket with a client of their own.
-  { files: ['apps/object-store/**', 'apps/*/test/**'], rules: restrict(multer, inside) },
+  { files: ['apps/object-store/**', 'apps/*/test/**', 'deploy/test/**'], rules: restrict(multer, inside) },
   {
     files: ['**/*.spec.ts', '**/test/**'],
     rules: {

@@ -17,7 +17,8 @@ import { crc32, deflateSync } from 'node:zlib';
 export const ROOT = join(import.meta.dirname, '../..');
 /** A photograph of 898,692 bytes. */
 export const PHOTOGRAPH = join(ROOT, 'loadtest/images/hubble-900kB.jpg');
-const S3_KEYS = { S3_ACCESS_KEY_ID: 'naru-test', S3_SECRET_ACCESS_KEY: 'naru-test-secret' };
+/** Of the stores that tests start. */
+export const S3_KEYS = { S3_ACCESS_KEY_ID: 'naru-test', S3_SECRET_ACCESS_KEY: 'naru-test-secret' };
 export const NGINX_IMAGE = process.env.NGINX_IMAGE ?? 'nginx:1.30-alpine';
 
 /** The nginx that tests run against: this machine's own, and that of docker-compose.yml. NGINX names one of them. */
@@ -59,15 +60,19 @@ class Program {
 
 /** The embedded object store with a folder of its own. */
 export class ObjectStore extends Program {
-  static async start() {
-    const dir = await mkdtemp(join(tmpdir(), 'naru-store-'));
+  /** `env` is added to what it needs to start. */
+  static async start(env = {}, dir = undefined) {
+    const folder = dir ?? (await mkdtemp(join(tmpdir(), 'naru-store-')));
     const store = new ObjectStore('object-store', {
       ...S3_KEYS,
-      OBJECT_STORE_DATA_DIR: dir,
+      OBJECT_STORE_DATA_DIR: folder,
       OBJECT_STORE_PORT: '0',
+      ...env,
     });
-    store.dir = dir;
+    store.dir = folder;
     store.url = (await store.ready()).url;
+    /** Starts it once more, on its port and with what it holds, when it has ended. */
+    store.again = () => ObjectStore.start({ ...env, OBJECT_STORE_PORT: new URL(store.url).port }, folder);
     return store;
   }
 
@@ -307,9 +312,10 @@ export async function times(count, action, atOnce = 8) {
   return results;
 }
 
-/** Resolves with what `find` finds, which may take some time to come about. */
-export async function eventually(find) {
-  for (let tries = 0; tries < 1000; tries++) {
+/** Resolves with what `find` finds, which may take some time to come about, 25 s at least are given it. */
+export async function eventually(find, withinMs = 25_000) {
+  const started = performance.now();
+  for (let tries = 0; tries < 1000 || performance.now() - started < withinMs; tries++) {
     const found = await find();
     if (found) return found;
     await sleep(25);

@@ -5,6 +5,7 @@ import { ObjectStore, S3ObjectStore } from '#object-store';
 import { Config } from './config.js';
 import { Drain } from './drain/drain.js';
 import { HealthController } from './health/health.controller.js';
+import { StoreWatch } from './health/store-watch.js';
 import { Images } from './images/images.js';
 import { ImagesController } from './images/images.controller.js';
 import { MeteredObjectStore } from './metrics/metered-object-store.js';
@@ -26,10 +27,12 @@ export class AppModule {
       providers: [
         { provide: Config, useValue: config },
         {
-          provide: ObjectStore,
-          useFactory: (metrics: Metrics) => new MeteredObjectStore(new S3ObjectStore(config.s3), metrics),
+          provide: StoreWatch,
+          useFactory: (metrics: Metrics) =>
+            new StoreWatch(new MeteredObjectStore(new S3ObjectStore(config.s3), metrics)),
           inject: [Metrics],
         },
+        { provide: ObjectStore, useExisting: StoreWatch },
         ProblemFilter,
         { provide: APP_FILTER, useExisting: ProblemFilter },
         Drain,

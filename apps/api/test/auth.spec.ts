@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Bucket, environmentFor, MiB, multipart, photoOf, postHead, Replica, smallPhoto } from './harness.js';
+import { Bucket, environmentFor, MiB, multipart, photoOf, postHead, Replica, smallPhoto, until } from './harness.js';
 import { ReplicaProcess } from './replica-process.js';
 import { StoreProxy } from './store-proxy.js';
 
@@ -208,7 +208,7 @@ describe('the log at its most talkative', () => {
     await proxy.down();
     await post().set('X-Api-Key', BATCH_KEY).expect(503);
     await replica.http.get(body.images[0].url).set('Authorization', `Bearer ${WEB_KEY}`).expect(503);
-    await replica.http.get('/health/ready').expect(503);
+    await until(async () => (await replica.http.get('/health/ready')).status === 503);
     await proxy.up();
     await replica.stop();
 

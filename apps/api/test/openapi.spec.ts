@@ -3,7 +3,7 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { type Response, type Test } from 'supertest';
 import { type ProblemCode, PROBLEMS } from '../src/problem/problem.js';
-import { Bucket, Replica, smallPhoto } from './harness.js';
+import { Bucket, Replica, smallPhoto, until } from './harness.js';
 import { StoreProxy } from './store-proxy.js';
 
 interface Answer {
@@ -242,8 +242,7 @@ describe('the OpenAPI document', () => {
 
     it('a store that is away', async () => {
       await proxy.down();
-      // Readiness may be half a second old.
-      await new Promise((resolve) => setTimeout(resolve, 600));
+      await until(async () => (await replica.http.get('/health/ready')).status === 503);
       try {
         expectDescribed('post', '/images', await post(photo).expect(503));
         expectDescribed('get', '/images', await withKey(replica.http.get('/images')).expect(503));

@@ -37,11 +37,16 @@ export class ReplicaProcess {
     });
   }
 
+  /** Without waiting for it to listen. */
+  static launch(environment: NodeJS.ProcessEnv): ReplicaProcess {
+    return new ReplicaProcess({ HOST: '127.0.0.1', PORT: '0', DRAIN_DELAY_MS: '0', ...environment });
+  }
+
   /** Resolves once it listens. It has to log at info or below, which is how it tells its port. */
   static async start(environment: NodeJS.ProcessEnv): Promise<ReplicaProcess> {
-    const replica = new ReplicaProcess({ HOST: '127.0.0.1', PORT: '0', DRAIN_DELAY_MS: '0', ...environment });
+    const replica = ReplicaProcess.launch(environment);
     const listening = () => replica.lines.find(({ msg }) => msg === 'listening');
-    await until(() => listening() !== undefined || replica.#child.exitCode !== null, 20_000);
+    await until(() => listening() !== undefined || replica.#child.exitCode !== null, 25_000);
     const address = listening()?.['address'] as { port: number } | undefined;
     if (!address) throw new Error(`it ended instead of listening: ${replica.stderr}${replica.stdout}`);
     replica.#port = address.port;
@@ -73,6 +78,11 @@ export class ReplicaProcess {
 
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
+  }
+
+  /** From now on nobody reads its log: a write meets EPIPE. */
+  stopReading(): void {
+    this.#child.stdout!.destroy();
   }
 
   async stop(): Promise<void> {

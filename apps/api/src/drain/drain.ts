@@ -3,7 +3,7 @@ import { type IncomingMessage, type Server, type ServerResponse } from 'node:htt
 import { type Socket } from 'node:net';
 import { Injectable, Logger } from '@nestjs/common';
 import { Config } from '../config.js';
-import { ImageReceiver } from '../upload/image-receiver.js';
+import { ImageReceiver, type UploadProgress } from '../upload/image-receiver.js';
 
 // Between two sweeps of connections that have become idle.
 const SWEEP_MS = 50;
@@ -14,6 +14,19 @@ const CLEANUP_MS = 3_000;
 // For the answers of uploads that were cut to reach their clients.
 const LAST_WORDS_MS = 500;
 
+interface Unanswered {
+  readonly request: IncomingMessage;
+  readonly since: number;
+}
+
+/** Of an upload: how many images of it have begun, and how many bytes of its body have come. */
+interface RequestInFlight extends Partial<UploadProgress> {
+  readonly requestId: string;
+  readonly method: string;
+  readonly path: string;
+  readonly ageMs: number;
+}
+
 /**
  * How a replica stops without losing a request: it says that it isn't ready, waits until the balancer has
  * noticed, finishes what is in flight, and aborts only what outlasts the grace period.
@@ -21,7 +34,7 @@ const LAST_WORDS_MS = 500;
 @Injectable()
 export class Drain {
   readonly #logger = new Logger('Drain');
-  readonly #unanswered = new Set<ServerResponse>();
+  readonly #unanswered = new Map<ServerResponse, Unanswered>();
   /** Connections that have not yet made a request, and when the latest byte of each was noticed. */
   readonly #strangers = new Map<Socket, { bytes: number; at: number }>();
   #isDraining = false;
@@ -46,24 +59,35 @@ export class Drain {
   /** Express middleware that knows what is in flight. */
   readonly track = (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
     this.#strangers.delete(request.socket);
-    this.#unanswered.add(response);
+    this.#unanswered.set(response, { request, since: performance.now() });
     response.once('close', () => this.#unanswered.delete(response));
     if (this.#isDraining) closeAfter(response);
     next();
   };
 
+  /** What is in flight, one entry for each request, as the log tells it. */
+  get inFlight(): RequestInFlight[] {
+    return [...this.#unanswered].map((entry) => this.#describe(...entry));
+  }
+
   /** Resolves with whether every request could be finished, within SHUTDOWN_TIMEOUT_MS and a little for cleaning up. */
   async run(server: Server): Promise<boolean> {
     const { delayMs, timeoutMs } = this.config.drain;
-    const started = performance.now();
-    const graceIsOver = AbortSignal.timeout(timeoutMs);
+    const phase = stopwatch();
+    const all = stopwatch();
+    const graceIsOver = sleep(timeoutMs, false as const, { ref: false });
 
     this.#isDraining = true;
     this.#logger.log({ msg: 'draining: not ready, still serving', delayMs });
-    for (const response of this.#unanswered) closeAfter(response);
+    for (const response of this.#unanswered.keys()) closeAfter(response);
     await sleep(delayMs);
+    const servingMs = phase();
 
-    this.#logger.log('draining: listener closed, finishing requests in flight');
+    this.#logger.log({
+      msg: 'draining: listener closed, finishing requests in flight',
+      servingMs,
+      inFlight: this.#unanswered.size,
+    });
     const closed = new Promise<true>((resolve) =>
       server.close(() => {
         resolve(true);
@@ -74,18 +98,57 @@ export class Drain {
       server.closeIdleConnections();
       this.#closeSilentStrangers();
     }, SWEEP_MS);
-    const isClean = await Promise.race([closed, over(graceIsOver)]);
+    const isClean = await Promise.race([closed, graceIsOver]);
     clearInterval(sweep);
+    const finishingMs = phase();
 
-    if (!isClean) {
-      const cut = await Promise.race([this.receiver.abortAll(), sleep(CLEANUP_MS, 'not all cleaned up')]);
-      this.#logger.error({ msg: 'grace period over: requests cut', uploads: cut });
-      await Promise.race([closed, sleep(LAST_WORDS_MS)]);
-      server.closeAllConnections();
-      for (const socket of this.#strangers.keys()) socket.destroy();
-    }
-    this.#logger.log({ msg: 'drained', clean: isClean, durationMs: Math.round(performance.now() - started) });
+    if (!isClean) await this.#cut(server, closed);
+    this.#logger.log({
+      msg: 'drained',
+      clean: isClean,
+      servingMs,
+      finishingMs,
+      ...(!isClean && { cuttingMs: phase() }),
+      durationMs: all(),
+    });
     return isClean;
+  }
+
+  async #cut(server: Server, closed: Promise<true>): Promise<void> {
+    this.#logger.warn({ msg: 'draining: grace period over, cutting', inFlight: this.#unanswered.size });
+    const unfinished = [...this.#unanswered].map((entry) => ({
+      response: entry[0],
+      is: this.#describe(...entry),
+    }));
+    const isClear = await Promise.race([this.receiver.abortAll().then(() => true), sleep(CLEANUP_MS, false)]);
+    await Promise.race([closed, sleep(LAST_WORDS_MS)]);
+    server.closeAllConnections();
+    for (const socket of this.#strangers.keys()) socket.destroy();
+
+    // One may have come to its end by itself at the very last.
+    const cut = unfinished.filter(
+      ({ response }) => !(response.writableFinished && response.statusCode < 400),
+    );
+    for (const { is } of cut) this.#logger.error({ msg: 'request cut', ...is });
+    const uploads = cut.filter(({ is }) => is.images !== undefined).length;
+    this.#logger.error({
+      msg: 'grace period over: requests cut',
+      uploads,
+      others: cut.length - uploads,
+      // Else something of them may be left in the bucket: the store was too slow to say.
+      clear: isClear,
+    });
+  }
+
+  #describe(response: ServerResponse, { request, since }: Unanswered): RequestInFlight {
+    return {
+      requestId: String(response.getHeader('X-Request-Id')),
+      method: request.method ?? '',
+      // Express cuts `url` for routers; a query may hold what is nobody's business.
+      path: ((request as { originalUrl?: string }).originalUrl ?? request.url ?? '').replace(/\?.*$/s, ''),
+      ageMs: Math.round(performance.now() - since),
+      ...this.receiver.progressOf(response),
+    };
   }
 
   #closeSilentStrangers(): void {
@@ -103,14 +166,13 @@ function closeAfter(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader('Connection', 'close');
 }
 
-function over(signal: AbortSignal): Promise<false> {
-  return new Promise((resolve) => {
-    signal.addEventListener(
-      'abort',
-      () => {
-        resolve(false);
-      },
-      { once: true },
-    );
-  });
+/** Milliseconds since it was asked last. */
+function stopwatch(): () => number {
+  let last = performance.now();
+  return () => {
+    const now = performance.now();
+    const ms = Math.round(now - last);
+    last = now;
+    return ms;
+  };
 }

@@ -11,14 +11,9 @@ import {
 import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import { HealthCheckService, type HealthCheckResult, HealthIndicatorService } from '@nestjs/terminus';
 import { type Response } from 'express';
-import { ObjectStore } from '#object-store';
 import { Drain } from '../drain/drain.js';
 import { Health } from './health.js';
-
-// A store that takes longer than this to say that its bucket is there is no use to an upload either.
-const STORE_TIMEOUT_MS = 2_000;
-// However often balancers ask, the store is asked twice a second at most.
-const STORE_CACHE_MS = 500;
+import { StoreWatch } from './store-watch.js';
 
 /** An ill replica answers with terminus's own details, not with a problem: probes and people read those. */
 @Catch(ServiceUnavailableException)
@@ -49,7 +44,7 @@ export class HealthController {
   constructor(
     private readonly health: HealthCheckService,
     private readonly indicators: HealthIndicatorService,
-    private readonly store: ObjectStore,
+    private readonly store: StoreWatch,
     private readonly drain: Drain,
   ) {}
 
@@ -70,21 +65,17 @@ export class HealthController {
     return this.health.check([]);
   }
 
-  /** Whether a balancer should send requests here. */
+  /** Whether a balancer should send requests here. The store isn't asked now: `StoreWatch` knows. */
   @Get('ready')
   @Header('Cache-Control', 'no-store')
   @ApiOperation({ operationId: 'readReadiness', summary: 'Whether a balancer should send requests here' })
   @ApiReadiness()
   ready(): Promise<HealthCheckResult> {
     const replica = this.indicators.check('replica');
-    const store = this.indicators
-      .check('store')
-      .attempt(({ signal }) => this.store.check(signal))
-      .withTimeout(STORE_TIMEOUT_MS)
-      .cacheFor(STORE_CACHE_MS);
+    const store = this.indicators.check('store');
     return this.health.check([
       () => (this.drain.isDraining ? replica.down('draining') : replica.up()),
-      () => store,
+      () => (this.store.isReady ? store.up() : store.down(this.store.trouble)),
     ]);
   }
 }

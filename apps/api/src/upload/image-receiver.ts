@@ -1,9 +1,10 @@
+import { type ServerResponse } from 'node:http';
 import { type Readable, type Writable } from 'node:stream';
 import { Injectable } from '@nestjs/common';
 import { type Request, type Response } from 'express';
 import multer from 'multer';
-import { ObjectStore } from '#object-store';
 import { Config } from '../config.js';
+import { StoreWatch } from '../health/store-watch.js';
 import { type Image } from '../images/image.js';
 import { Metrics } from '../metrics/metrics.js';
 import { writeContinue } from '../problem/answer.js';
@@ -14,15 +15,28 @@ import { UploadMemory } from './upload-memory.js';
 // The head of a form part is at most 16 KiB (busboy's limit); a boundary and line ends come on top.
 const FORM_PART_OVERHEAD_BYTES = 17 * 1024;
 
+/** How far an upload has come: images that have begun, and bytes of its body. */
+export interface UploadProgress {
+  images: number;
+  receivedBytes: number;
+}
+
+interface ActiveUpload {
+  readonly engine: ImageEngine;
+  readonly progress: UploadProgress;
+  readonly ended: Promise<unknown>;
+}
+
 /** Takes the images of a request: from its head through multer and the engine to the store. */
 @Injectable()
 export class ImageReceiver {
   readonly #parts: EngineParts;
-  readonly #active = new Map<ImageEngine, Promise<unknown>>();
+  readonly #active = new Map<ServerResponse, ActiveUpload>();
+  #isCutting = false;
 
   constructor(
     private readonly config: Config,
-    store: ObjectStore,
+    private readonly store: StoreWatch,
     memory: UploadMemory,
     metrics: Metrics,
   ) {
@@ -36,36 +50,43 @@ export class ImageReceiver {
    * @throws Problem, ImageError or StoreUnavailableError
    */
   async receive(request: Request, response: Response): Promise<Image[]> {
-    const engine = new ImageEngine(this.#parts, this.#admit(request));
-    const images = this.#run(engine, request, response);
+    if (this.#isCutting) throw draining();
+    const declaredBytes = this.#admit(request);
+    this.store.assertUp();
+    const engine = new ImageEngine(this.#parts, declaredBytes);
+    const progress = { images: 0, receivedBytes: 0 };
+    const images = this.#run(engine, progress, request, response);
     const ended = images.then(
-      () => this.#active.delete(engine),
-      () => this.#active.delete(engine),
+      () => this.#active.delete(response),
+      () => this.#active.delete(response),
     );
-    this.#active.set(engine, ended);
+    this.#active.set(response, { engine, progress, ended });
     return images;
   }
 
-  /** Aborts every upload, as when the grace period is over; resolves when nothing of them is left, with their number. */
-  async abortAll(): Promise<number> {
-    const active = [...this.#active];
-    for (const [engine] of active) {
-      engine.refuse(
-        new Problem(
-          'DRAINING',
-          'This replica had to stop before the upload was done. Nothing was kept; send it again.',
-        ),
-      );
-    }
-    await Promise.all(active.map(([, ended]) => ended));
-    return active.length;
+  /** Of the upload that is to get this answer; undefined when there is none. */
+  progressOf(response: ServerResponse): UploadProgress | undefined {
+    return this.#active.get(response)?.progress;
   }
 
-  async #run(engine: ImageEngine, request: Request, response: Response): Promise<Image[]> {
+  /** Aborts every upload, as when the grace period is over; resolves when nothing of them is left. No other begins. */
+  async abortAll(): Promise<void> {
+    this.#isCutting = true;
+    const active = [...this.#active.values()];
+    for (const { engine } of active) engine.refuse(draining());
+    await Promise.all(active.map(({ ended }) => ended));
+  }
+
+  async #run(
+    engine: ImageEngine,
+    progress: UploadProgress,
+    request: Request,
+    response: Response,
+  ): Promise<Image[]> {
     const unwatch = this.#watch(engine, request, response);
     try {
       writeContinue(request, response);
-      const images = await this.#parse(engine, request, response);
+      const images = await this.#parse(engine, progress, request, response);
       if (images.length === 0) {
         throw new Problem(
           'NO_IMAGE',
@@ -133,7 +154,12 @@ export class ImageReceiver {
     };
   }
 
-  #parse(engine: ImageEngine, request: Request, response: Response): Promise<Image[]> {
+  #parse(
+    engine: ImageEngine,
+    progress: UploadProgress,
+    request: Request,
+    response: Response,
+  ): Promise<Image[]> {
     const { maxImageBytes, maxImagesPerRequest } = this.config.upload;
     const parse = multer({
       storage: engine,
@@ -143,7 +169,10 @@ export class ImageReceiver {
       preservePath: true,
       streamHandler: (_request: Request, busboy: Writable) => {
         this.#refuseAtOnce(engine, request, busboy);
-        if (request.get('content-length') === undefined) this.#boundBytes(engine, request);
+        busboy.on('file', () => {
+          progress.images += 1;
+        });
+        this.#countBytes(engine, progress, request);
         request.pipe(busboy);
       },
     } as multer.Options).any();
@@ -162,12 +191,11 @@ export class ImageReceiver {
     });
   }
 
-  /** For a chunked body, which declares nothing: what is no image in it could go on for ever. */
-  #boundBytes(engine: ImageEngine, request: Request): void {
-    let bytes = 0;
+  /** Bounds a chunked body as well, which declares nothing: what is no image in it could go on for ever. */
+  #countBytes(engine: ImageEngine, progress: UploadProgress, request: Request): void {
     request.on('data', (chunk: Buffer) => {
-      bytes += chunk.length;
-      if (bytes > this.#maxRequestBytes) engine.refuse(this.#tooLarge());
+      progress.receivedBytes += chunk.length;
+      if (progress.receivedBytes > this.#maxRequestBytes) engine.refuse(this.#tooLarge());
     });
   }
 
@@ -210,6 +238,13 @@ export class ImageReceiver {
       );
     });
   }
+}
+
+function draining(): Problem {
+  return new Problem(
+    'DRAINING',
+    'This replica had to stop before the upload was done. Nothing was kept; send it again.',
+  );
 }
 
 function malformed(error: unknown): Problem {

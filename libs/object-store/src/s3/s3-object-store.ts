@@ -27,7 +27,9 @@ import {
   ObjectStore,
   StoreUnavailableError,
 } from '../object-store.js';
+import { within } from '../within.js';
 import { Leftovers } from './leftovers.js';
+import { toStoreUnavailable } from './store-trouble.js';
 
 export interface S3Options {
   /** Left out: AWS's own endpoint of the region. */
@@ -48,8 +50,13 @@ export interface S3Options {
   readonly connectTimeoutMs: number;
   /** From sending a request to the head of its answer; afterwards the longest silence of a body. */
   readonly requestTimeoutMs: number;
-  /** Tries of one request, the first included; the SDK waits between them with jitter. */
+  /**
+   * Tries of one request, the first included. Between them the SDK waits at random for up to 50 ms, then 100, and so on
+   * (up to 1 s, then 2, where the store says that it is too much). While all fails it soon tries each only once.
+   */
   readonly maxAttempts: number;
+  /** For all tries of one request together; a large image takes several requests. Should be less than a client waits. */
+  readonly budgetMs: number;
 }
 
 // A put whose bytes have all been sent can't be called back, and a delete could overtake it.
@@ -79,17 +86,22 @@ export class S3ObjectStore extends ObjectStore {
   readonly #client: S3Client;
   /** For bodies: the SDK's own timeout takes a reader that pauses for a store that is silent. */
   readonly #bodies: S3Client;
+  /** For `check`, which must not wait behind uploads for a connection, nor take tries away from them. */
+  readonly #probe: S3Client;
   readonly #options: S3Options;
   readonly #leftovers = new Leftovers((key) => this.#clear(key));
 
   constructor(options: S3Options) {
     super();
     this.#options = options;
-    const agent = { keepAlive: true, maxSockets: options.maxSockets };
-    const config = (socketTimeout: number): S3ClientConfig => ({
+    const config = (
+      socketTimeout: number,
+      agent: { keepAlive: true; maxSockets: number },
+      maxAttempts = options.maxAttempts,
+    ): S3ClientConfig => ({
       region: options.region,
       forcePathStyle: options.forcePathStyle,
-      maxAttempts: options.maxAttempts,
+      maxAttempts,
       ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
       ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
       // The default, a CRC32 on every request, is refused by NCP (403), OCI and older Ceph.
@@ -106,8 +118,11 @@ export class S3ObjectStore extends ObjectStore {
         httpsAgent: agent,
       },
     });
-    this.#client = new S3Client(config(options.requestTimeoutMs));
-    this.#bodies = new S3Client(config(0));
+    const agent = { keepAlive: true, maxSockets: options.maxSockets } as const;
+    this.#client = this.#newClient(config(options.requestTimeoutMs, agent));
+    this.#bodies = this.#newClient(config(0, agent));
+    // Two tries, since a clock that is wrong is noticed and allowed for with the first one.
+    this.#probe = this.#newClient(config(options.requestTimeoutMs, { ...agent, maxSockets: 8 }, 2));
     // TLS guards the bytes already; hashing them again for the signature is the largest single cost of
     // a put. Over plain http the signature's SHA-256 stays, since nothing else would notice a flipped bit.
     if (options.endpoint === undefined || options.endpoint.startsWith('https:')) this.#leavePayloadUnsigned();
@@ -164,6 +179,7 @@ export class S3ObjectStore extends ObjectStore {
         { abortSignal: signal },
       );
       const body = output.Body as IncomingMessage;
+      endWith(signal, body);
       endSilence(body, this.#options.requestTimeoutMs);
       return { head: toHead(key, output), body };
     } catch (error) {
@@ -220,17 +236,14 @@ export class S3ObjectStore extends ObjectStore {
   override async check(signal: AbortSignal): Promise<void> {
     const { bucket: Bucket, createBucket } = this.#options;
     try {
-      await this.#client.send(new HeadBucketCommand({ Bucket }), { abortSignal: signal });
+      await this.#probe.send(new HeadBucketCommand({ Bucket }), { abortSignal: signal });
     } catch (error) {
-      const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
-      if (status === 404 && createBucket) return this.#createBucket(signal);
-      const reasons: Record<number, string> = {
-        403: 'the object store refuses the credentials, or them this bucket',
-        404: 'the bucket does not exist; make it, or set S3_CREATE_BUCKET=true',
-      };
-      throw new StoreUnavailableError(reasons[status ?? 0] ?? 'the object store does not answer', {
-        cause: error,
-      });
+      signal.throwIfAborted();
+      const isGone = error instanceof S3ServiceException && error.$metadata.httpStatusCode === 404;
+      if (isGone && createBucket) return this.#createBucket(signal);
+      // The answer to HEAD has no body that could say so.
+      if (isGone) error.name = 'NoSuchBucket';
+      throw toStoreUnavailable(error);
     }
   }
 
@@ -238,6 +251,18 @@ export class S3ObjectStore extends ObjectStore {
     this.#leftovers.close();
     this.#client.destroy();
     this.#bodies.destroy();
+    this.#probe.destroy();
+  }
+
+  /** A client none of whose requests, lib-storage's included, is tried or waited for past the budget. */
+  #newClient(config: S3ClientConfig): S3Client {
+    const client = new S3Client(config);
+    const send = client.send.bind(client) as (command: unknown, options?: object) => Promise<unknown>;
+    const sendWithin = (command: unknown, options: { abortSignal?: AbortSignal } = {}) =>
+      within(this.#options.budgetMs, options.abortSignal, (abortSignal) =>
+        send(command, { ...options, abortSignal }),
+      );
+    return Object.assign(client, { send: sendWithin as S3Client['send'] });
   }
 
   async #putWhole(object: NewObject, body: Buffer, signal: AbortSignal): Promise<{ etag: string }> {
@@ -329,7 +354,8 @@ export class S3ObjectStore extends ObjectStore {
     } catch (error) {
       // Another replica was first.
       if (error instanceof S3ServiceException && error.name.startsWith('BucketAlready')) return;
-      throw toStoreError(error, this.#options.bucket);
+      signal.throwIfAborted();
+      throw toStoreUnavailable(error);
     }
   }
 
@@ -380,6 +406,18 @@ function etagOf({ ETag }: { ETag?: string | undefined }): string {
   throw new StoreUnavailableError('the answer to a put has no ETag; is S3_ENDPOINT an S3 endpoint?');
 }
 
+/** Ends a body, and with it its request, when `signal` is aborted. */
+function endWith(signal: AbortSignal, body: Readable): void {
+  const onAbort = () => {
+    body.destroy(toError(signal.reason));
+  };
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  body.once('close', () => {
+    signal.removeEventListener('abort', onAbort);
+  });
+}
+
 /** Fails a body when its store is silent for too long while somebody waits for its bytes. */
 function endSilence(body: IncomingMessage, silenceMs: number): void {
   const { socket } = body;
@@ -414,10 +452,10 @@ function mayHaveStored(error: unknown): boolean {
 }
 
 function toStoreError(error: unknown, key: string): Error {
-  if (error instanceof StoreUnavailableError) return error;
   const name = error instanceof Error ? error.name : '';
-  if (name === 'NoSuchKey' || name === 'NotFound') return new ObjectNotFoundError(key);
-  return new StoreUnavailableError('the object store did not do what was asked', { cause: error });
+  return name === 'NoSuchKey' || name === 'NotFound'
+    ? new ObjectNotFoundError(key)
+    : toStoreUnavailable(error);
 }
 
 function toError(reason: unknown): Error {

@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { Bucket, environmentFor, MiB, multipart, photoOf, postHead, Replica, smallPhoto, until } from './harness.js';
+import {
+  Bucket,
+  environmentFor,
+  MiB,
+  multipart,
+  photoOf,
+  postHead,
+  Replica,
+  smallPhoto,
+  until,
+} from './harness.js';
 import { ReplicaProcess } from './replica-process.js';
 import { StoreProxy } from './store-proxy.js';
 

@@ -57,7 +57,9 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   assertUp(): void {
     if (!this.#isShedding) return;
     const seconds = Math.round((performance.now() - (this.#failingSince ?? 0)) / 1_000);
-    throw new StoreUnavailableError(`refused at once, as the store has failed for ${seconds} s: ${this.trouble}`);
+    throw new StoreUnavailableError(
+      `refused at once, as the store has failed for ${seconds} s: ${this.trouble}`,
+    );
   }
 
   /** Resolves when it is known for the first time how the store is; a store that is away is no reason not to start. */

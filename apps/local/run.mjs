@@ -1,4 +1,4 @@
-// Entered by `npm start`, `npm test` and `npm run scale` before anything is installed, so it uses Node alone: it installs
+// Entered by `npm start`, `npm test` and their like before anything is installed, so it uses Node alone: it installs
 // and builds what is missing or out of date, then hands over to the program that was asked for.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -14,7 +14,7 @@ if (name === 'scale') await scale();
 else {
   await prepare();
   if (name === 'test') test(args);
-  else await import('../../dist/apps/local/src/main.js');
+  else await import(`../../dist/apps/${name === 'loadtest' ? 'loadtest' : 'local'}/src/main.js`);
 }
 
 async function prepare() {

@@ -72,7 +72,7 @@ export async function measure(options: RunOptions, stack: Stack, k6: K6, watcher
   const runs = [...rounds].sort(([a], [b]) => a - b).map(([count, all]) => toRun(count, all, capacity));
   const isScaleOut = stack.kind === 'compose' && stack.cpusPerReplica !== null;
   return {
-    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    $schema: '../../summary.schema.json',
     version: VERSION,
     startedAt: startedAt.toISOString(),
     finishedAt: new Date().toISOString(),
@@ -162,7 +162,8 @@ function toRound(result: Result, sampler: Sampler, marks: Mark[]): Round {
     p50Ms: latencyMs?.p50 ?? null,
     p95Ms: latencyMs?.p95 ?? null,
     p99Ms: latencyMs?.p99 ?? null,
-    connections: result.connections,
+    // k6 counts them from the warm-up on, when most are opened.
+    connectionsPerSecond: result.connections / (ROUND_WARM_UP_SECONDS + durationSeconds),
     concurrentConnections: result.vusMax,
     shares: Object.fromEntries(
       Object.entries(result.byReplica).map(([id, count]) => [id, answered > 0 ? count / answered : 0]),

@@ -34,7 +34,6 @@ export function toRun(replicas: number, rounds: readonly Round[], capacity: Capa
   const answered = requests - errors;
   const rps = estimate(rounds.map((round) => round.rps));
   const cores = eachPart((part) => averageOf(rounds.map((round) => round.cpuCores[part])));
-  const seconds = sum((round) => round.durationSeconds);
   return {
     replicas,
     rounds: [...rounds],
@@ -49,7 +48,7 @@ export function toRun(replicas: number, rounds: readonly Round[], capacity: Capa
     p50Ms: median('p50Ms'),
     p95Ms: median('p95Ms'),
     p99Ms: median('p99Ms'),
-    connectionsPerSecond: sum((round) => round.connections) / seconds,
+    connectionsPerSecond: mean(rounds.map((round) => round.connectionsPerSecond)),
     concurrentConnections: Math.max(...rounds.map((round) => round.concurrentConnections)),
     shares: sharesOf(rounds),
     cpuCores: cores,

@@ -40,7 +40,7 @@ export const roundSchema = z.object({
   p50Ms: maybe,
   p95Ms: maybe,
   p99Ms: maybe,
-  connections: count.describe('Opened by the generator.'),
+  connectionsPerSecond: amount.describe('Opened by the generator.'),
   concurrentConnections: count.describe('Held open by the generator: one a client (VU).'),
   shares: z.record(z.string(), amount).describe('Of what was answered, by X-Served-By; they add up to 1.'),
   cpuCores: cpu,

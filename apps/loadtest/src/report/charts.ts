@@ -86,7 +86,7 @@ export function scalingChart(summary: Summary, lang: Language, theme: Theme): st
         data: runs.map(({ replicas, rps }) => [replicas, rps]),
         label: {
           show: true,
-          position: 'bottom',
+          position: 'right',
           distance: 10,
           color: colors.text,
           fontFamily: FONT,
@@ -168,7 +168,13 @@ export function timeChart({ runs }: Summary, lang: Language, theme: Theme): stri
           symbol: 'none',
           lineStyle: { color, width: 2 },
           itemStyle: { color },
-          data: [...round.series.map(({ second, seconds, answered }) => [second, answered / seconds])],
+          // Each lasts until the next one, the last one until its own end.
+          data: round.series.flatMap(({ second, seconds, answered }, number) =>
+            [second, ...(number === round.series.length - 1 ? [second + seconds] : [])].map((at) => [
+              at,
+              answered / seconds,
+            ]),
+          ),
           markLine: {
             symbol: 'none',
             silent: true,
@@ -208,7 +214,7 @@ function title(text: string, theme: Theme): object {
 }
 
 function legend(theme: Theme): object {
-  return { left: 12, top: 40, textStyle: { color: COLORS[theme].text, fontFamily: FONT } };
+  return { left: 12, top: 40, itemGap: 24, textStyle: { color: COLORS[theme].text, fontFamily: FONT } };
 }
 
 function axis(name: string, theme: Theme): object {

@@ -67,19 +67,13 @@ describe('npm run deploy:roll', () => {
     const settings = { ...project.env, VERSION: '2', UPLOAD_TIMEOUT_MS: '119000' };
     const words = ['compose', 'up', '--detach', '--no-deps', '--scale', `api=${REPLICAS}`, 'api'];
     await project.run.call({ env: settings }, 'docker', words);
-    assert.deepEqual(
-      await ids(),
-      now.map(({ Id }) => Id).sort(),
-    );
+    assert.deepEqual(await ids(), now.map(({ Id }) => Id).sort());
   });
 
   it('takes new replicas away again that never get ready, and says what their log says', async () => {
     const roll = new Roll({ S3_SECRET_ACCESS_KEY: 'another-one' }, '--no-build', '--timeout', '20');
     assert.equal(await roll.code, 1, roll.output);
-    assert.match(
-      roll.output,
-      /was not ready after 20 s\. The end of its log:/,
-    );
+    assert.match(roll.output, /was not ready after 20 s\. The end of its log:/);
     assert.deepEqual(await ids(), old);
   });
 

@@ -15,6 +15,7 @@ import { eventually, freePort, picture, ROOT, sha256, sleep, tally, times, uploa
 const PROJECT = `${process.env.COMPOSE_PROJECT_NAME ?? `naru-test-${process.pid}`}-roll`;
 const REPLICAS = 3;
 const EVERY_MS = 250;
+const AT_ONCE = 8;
 const SIZES = [20_000, 150_000, 400_000, 900_000];
 
 const HTTP_PORT = String(await freePort());
@@ -131,19 +132,25 @@ describe('npm run deploy:roll', () => {
   });
 });
 
-/** Uploads at a steady rate, whether or not the service keeps up, until it is asked what became of them. */
+/** Uploads at a steady rate until it is asked what became of them; a machine that can't keep up gets no more at once. */
 class Load {
   #answers = [];
-  #timer = setInterval(() => this.#answers.push(this.#upload()), EVERY_MS);
   #sent = 0;
+  #inFlight = 0;
+  #timer = setInterval(() => {
+    if (this.#inFlight < AT_ONCE) this.#answers.push(this.#upload());
+  }, EVERY_MS);
 
   async #upload() {
     const image = picture(SIZES[this.#sent++ % SIZES.length]);
+    this.#inFlight++;
     try {
       const { status, image: stored, problem } = await upload(BASE_URL, image);
       return { status, id: stored?.id, hash: sha256(image), said: problem?.detail };
     } catch (error) {
       return { status: String(error.cause ?? error) };
+    } finally {
+      this.#inFlight--;
     }
   }
 

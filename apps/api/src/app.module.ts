@@ -1,4 +1,4 @@
-import { type DynamicModule, Module } from '@nestjs/common';
+import { type DynamicModule, Logger, Module } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { TerminusModule } from '@nestjs/terminus';
 import { ObjectStore, S3ObjectStore } from '#object-store';
@@ -28,8 +28,13 @@ export class AppModule {
         { provide: Config, useValue: config },
         {
           provide: StoreWatch,
-          useFactory: (metrics: Metrics) =>
-            new StoreWatch(new MeteredObjectStore(new S3ObjectStore(config.s3), metrics)),
+          useFactory: (metrics: Metrics) => {
+            const logger = new Logger('ObjectStore');
+            const store = new S3ObjectStore(config.s3, (message) => {
+              logger.warn(message);
+            });
+            return new StoreWatch(new MeteredObjectStore(store, metrics));
+          },
           inject: [Metrics],
         },
         { provide: ObjectStore, useExisting: StoreWatch },

@@ -4,20 +4,30 @@ import { type AddressInfo } from 'node:net';
 /**
  * What a store does to a request: passes it on; answers a status; says nothing at all; breaks off while the
  * body comes; does what was asked, and breaks off instead of saying so; or breaks off behind the head of its
- * answer, or in the midst of its body.
+ * answer, or in the midst of its body; or does what was asked, and says so when it is let.
  */
-export type Fault = 'pass' | number | 'hang' | 'cut' | 'cut-answer' | 'cut-head' | 'cut-body';
+export type Fault =
+  | 'pass'
+  | number
+  | 'hang'
+  | 'cut'
+  | 'cut-answer'
+  | 'cut-head'
+  | 'cut-body'
+  | { readonly answerAfter: Promise<unknown> };
 
 /** Stands between a replica and its store, and breaks what it is told to. */
 export class FaultyStore {
-  fault: (request: IncomingMessage) => Fault = () => 'pass';
+  fault: (request: IncomingMessage) => Fault | Promise<Fault> = () => 'pass';
   readonly seen: string[] = [];
   readonly #server: Server;
 
   private constructor(private readonly target: URL) {
     this.#server = createServer((incoming, response) => {
       this.seen.push(`${incoming.method} ${incoming.url}`);
-      this.#answer(this.fault(incoming), incoming, response);
+      void Promise.resolve(this.fault(incoming)).then((fault) => {
+        this.#answer(fault, incoming, response);
+      });
     });
   }
 
@@ -55,6 +65,13 @@ export class FaultyStore {
     const { method, url: path, headers } = incoming;
     // The Host header goes on as it came, since it is part of what was signed.
     const outgoing = request({ hostname, port, method, path, headers }, (answer) => {
+      if (typeof fault === 'object') {
+        void fault.answerAfter.then(() => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers);
+          answer.pipe(response);
+        });
+        return;
+      }
       if (fault === 'cut-answer') {
         answer.resume();
         incoming.socket.destroy();

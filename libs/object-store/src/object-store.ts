@@ -13,6 +13,20 @@ export interface ObjectHead {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** Who put an object under a key that somebody else may put the same bytes under, perhaps at this moment. */
+export interface Owner {
+  /** Random, and never told to anybody. */
+  readonly nonce: string;
+  /** Whether its client still waits for an answer. Once it doesn't, it may have asked again, and been told of the object. */
+  readonly isAwaited: () => boolean;
+}
+
+export interface StoredObject {
+  readonly etag: string;
+  /** What was there already, with the same bytes: `owner` was not the first, and has nothing to take back. */
+  readonly existing?: ObjectHead | undefined;
+}
+
 export interface NewObject {
   readonly key: string;
   readonly contentType: string;
@@ -22,6 +36,8 @@ export interface NewObject {
    * upload. A stream that fails keeps the object from becoming visible.
    */
   readonly body: Buffer | Readable;
+  /** Puts it once, however often it is tried: see `ObjectStore.put`. */
+  readonly owner?: Owner | undefined;
 }
 
 /** An object's bytes, first to last inclusive. */
@@ -50,8 +66,13 @@ export interface ObjectPage {
  * the signal's reason when it is aborted, and with `StoreUnavailableError` for whatever else fails.
  */
 export abstract class ObjectStore {
-  /** Resolves once the whole object is readable; otherwise leaves nothing behind, no S3 part either. */
-  abstract put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }>;
+  /**
+   * Resolves once the whole object is readable; otherwise leaves nothing behind, no S3 part either.
+   *
+   * With an owner it replaces nothing: where the key is taken by the same bytes, it resolves with what is
+   * `existing`, which from then on nobody takes back; where by others, it rejects with `ObjectExistsError`.
+   */
+  abstract put(object: NewObject, signal: AbortSignal): Promise<StoredObject>;
 
   /**
    * Replaces the type and metadata of an object that is there; its bytes stay, its entity tag may change.
@@ -75,9 +96,10 @@ export abstract class ObjectStore {
 
   /**
    * Takes back an object that nobody was told of, and whatever a failed put left of it: at once if the store
-   * lets us, else as soon as it does. Resolves after the first try and never rejects.
+   * lets us, else as soon as it does. Resolves after the first try and never rejects. With an owner, only what
+   * is still that owner's, and of whose put nobody else can have been told.
    */
-  abstract discard(key: string): Promise<void>;
+  abstract discard(key: string, owner?: Owner): Promise<void>;
 
   /** Resolves when the bucket answers. */
   abstract check(signal: AbortSignal): Promise<void>;
@@ -91,6 +113,15 @@ export class ObjectNotFoundError extends Error {
 
   constructor(readonly key: string) {
     super(`no object has the key ${key}`);
+  }
+}
+
+/** The key is taken, by other bytes than those that were to be put. */
+export class ObjectExistsError extends Error {
+  override readonly name = 'ObjectExistsError';
+
+  constructor(readonly key: string) {
+    super(`another object has the key ${key}`);
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
-import { type Request } from 'express';
+import { type Request, type Response } from 'express';
 import { Config } from '../config.js';
 import { Problem } from '../problem/problem.js';
 
@@ -12,21 +12,32 @@ export class ApiKeyGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {
     const { apiKeys } = this.config;
     if (apiKeys === undefined) return true;
-    const key = readKey(context.switchToHttp().getRequest<Request>());
+    const http = context.switchToHttp();
+    const key = readKey(http.getRequest<Request>());
     const hash = createHash('sha256')
       .update(key ?? '')
       .digest();
     // Every key is compared, and hashes of one length, so that the time tells nothing.
-    let known = false;
-    for (const expected of apiKeys.values()) known = timingSafeEqual(hash, expected) || known;
-    if (key === undefined || !known) {
+    let caller: string | undefined;
+    for (const [name, expected] of apiKeys) caller = timingSafeEqual(hash, expected) ? name : caller;
+    if (key === undefined || caller === undefined) {
       throw new Problem(
         'UNAUTHENTICATED',
         `${key === undefined ? 'The request carries no API key' : 'The API key is not known'}; send one as "Authorization: Bearer KEY" or "X-Api-Key: KEY".`,
       );
     }
+    setCaller(http.getResponse<Response>(), caller);
     return true;
   }
+}
+
+function setCaller(response: Response, name: string): void {
+  response.locals['caller'] = name;
+}
+
+/** The name of the API key that a request came with; undefined where none is needed. */
+export function callerOf(response: Response): string | undefined {
+  return response.locals['caller'] as string | undefined;
 }
 
 /** An empty key is none: the hash of nothing, which an unset shell variable leaves in API_KEYS, opens no door. */

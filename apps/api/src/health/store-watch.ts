@@ -7,6 +7,8 @@ import {
   ObjectNotFoundError,
   type ObjectPage,
   ObjectStore,
+  type Owner,
+  type StoredObject,
   StoreUnavailableError,
   within,
 } from '#object-store';
@@ -76,7 +78,7 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
     this.store.close();
   }
 
-  override async put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }> {
+  override async put(object: NewObject, signal: AbortSignal): Promise<StoredObject> {
     return this.#call(() => this.store.put(object, signal));
   }
 
@@ -108,8 +110,8 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   }
 
   /** Never refused: it tries until the store lets it. */
-  override discard(key: string): Promise<void> {
-    return this.store.discard(key);
+  override discard(key: string, owner?: Owner): Promise<void> {
+    return this.store.discard(key, owner);
   }
 
   override check(signal: AbortSignal): Promise<void> {

@@ -65,6 +65,14 @@ export class ImagesController {
   @UseGuards(ApiKeyGuard)
   @ApiKey()
   @ApiOperation({ operationId: 'uploadImages', summary: 'Upload one or more images; all are kept, or none' })
+  @ApiHeader({
+    name: 'Idempotency-Key',
+    required: false,
+    description:
+      'A name for this request, a UUID say. The same images again under the same key are answered as before and ' +
+      'stored once; other images are refused',
+    schema: { type: 'string', minLength: 1, maxLength: 255, pattern: '^[!-~]+$' },
+  })
   @ApiConsumes('multipart/form-data')
   @ApiBody({
     required: true,
@@ -88,6 +96,7 @@ export class ImagesController {
     'NO_IMAGE',
     'UNEXPECTED_FIELD',
     'TOO_MANY_IMAGES',
+    'INVALID_ARGUMENT',
     'UNAUTHENTICATED',
     'UPLOAD_TIMEOUT',
     'IMAGE_TOO_LARGE',
@@ -95,6 +104,7 @@ export class ImagesController {
     'UNSUPPORTED_MEDIA_TYPE',
     'CORRUPT_IMAGE',
     'TOO_MANY_PIXELS',
+    'IDEMPOTENCY_KEY_REUSED',
     'INTERNAL',
     'STORE_UNAVAILABLE',
     'DRAINING',

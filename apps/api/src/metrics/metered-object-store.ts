@@ -2,10 +2,13 @@ import { type Readable } from 'node:stream';
 import {
   type ByteRange,
   type NewObject,
+  ObjectExistsError,
   type ObjectHead,
   ObjectNotFoundError,
   type ObjectPage,
   ObjectStore,
+  type Owner,
+  type StoredObject,
   StoreUnavailableError,
 } from '#object-store';
 import { type Metrics } from './metrics.js';
@@ -19,7 +22,7 @@ export class MeteredObjectStore extends ObjectStore {
     super();
   }
 
-  override put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }> {
+  override put(object: NewObject, signal: AbortSignal): Promise<StoredObject> {
     return this.#meter('put', this.store.put(object, signal));
   }
 
@@ -46,8 +49,8 @@ export class MeteredObjectStore extends ObjectStore {
     return this.#meter('delete', this.store.delete(key));
   }
 
-  override discard(key: string): Promise<void> {
-    return this.#meter('discard', this.store.discard(key));
+  override discard(key: string, owner?: Owner): Promise<void> {
+    return this.#meter('discard', this.store.discard(key, owner));
   }
 
   override check(signal: AbortSignal): Promise<void> {
@@ -73,5 +76,6 @@ export class MeteredObjectStore extends ObjectStore {
 
 function outcomeOf(error: unknown): string {
   if (error instanceof ObjectNotFoundError) return 'not_found';
+  if (error instanceof ObjectExistsError) return 'exists';
   return error instanceof StoreUnavailableError ? 'unavailable' : 'aborted';
 }

@@ -60,7 +60,7 @@ export class Metrics {
   });
   readonly storeSeconds = new Histogram({
     name: 'naru_store_call_duration_seconds',
-    help: 'Calls to the object store by operation and outcome (ok, not_found, unavailable, aborted)',
+    help: 'Calls to the object store by operation and outcome (ok, not_found, exists, unavailable, aborted)',
     labelNames: ['operation', 'outcome'] as const,
     buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     registers: this.#registers,

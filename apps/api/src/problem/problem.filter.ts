@@ -1,7 +1,7 @@
 import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException } from '@nestjs/common';
 import { type Response } from 'express';
 import { ImageError } from '#image-format';
-import { ObjectNotFoundError, StoreUnavailableError } from '#object-store';
+import { ObjectExistsError, ObjectNotFoundError, StoreUnavailableError } from '#object-store';
 import { answerProblem } from './answer.js';
 import { ClientGoneError, Problem, PROBLEMS, type ProblemCode } from './problem.js';
 
@@ -35,6 +35,12 @@ function toProblem(error: unknown): Problem {
   if (error instanceof ImageError) return new Problem(error.code, error.message);
   if (error instanceof ObjectNotFoundError) {
     return new Problem('NOT_FOUND', 'No image has this id; it may have been deleted.');
+  }
+  if (error instanceof ObjectExistsError) {
+    return new Problem(
+      'IDEMPOTENCY_KEY_REUSED',
+      'An image of the request differs from the one that was sent at its place under this Idempotency-Key before; send a new key with new images.',
+    );
   }
   if (error instanceof StoreUnavailableError) {
     return new Problem(

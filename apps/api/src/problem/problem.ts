@@ -15,6 +15,7 @@ export const PROBLEMS = {
   RANGE_NOT_SATISFIABLE: { status: 416, title: 'The range lies outside the image' },
   CORRUPT_IMAGE: { status: 422, title: 'The image is damaged' },
   TOO_MANY_PIXELS: { status: 422, title: 'The image has too many pixels' },
+  IDEMPOTENCY_KEY_REUSED: { status: 422, title: 'The Idempotency-Key stands for other bytes' },
   INTERNAL: { status: 500, title: 'Something went wrong on our side' },
   STORE_UNAVAILABLE: { status: 503, title: 'The object store is not available' },
   DRAINING: { status: 503, title: 'This replica is shutting down' },

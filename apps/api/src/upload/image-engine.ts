@@ -3,13 +3,22 @@ import { Readable } from 'node:stream';
 import { type Request } from 'express';
 import { type StorageEngine } from 'multer';
 import { ImageInspector, type ImageInfo } from '#image-format';
-import { type ObjectStore, uploadMemoryBytes } from '#object-store';
+import { type ObjectStore, type Owner, uploadMemoryBytes } from '#object-store';
 import { type UploadConfig } from '../config.js';
-import { type Image, KEY_PREFIX, newImageId, toImage, writeMetadata } from '../images/image.js';
+import {
+  type Image,
+  type ImageMetadata,
+  KEY_PREFIX,
+  newImageId,
+  readMetadata,
+  toImage,
+  writeMetadata,
+} from '../images/image.js';
 import { toOriginalName } from '../images/original-name.js';
 import { type Metrics } from '../metrics/metrics.js';
-import { Problem } from '../problem/problem.js';
+import { ClientGoneError, Problem } from '../problem/problem.js';
 import { codeOf } from '../problem/problem.filter.js';
+import { type IdempotencyKey, newNonce } from './idempotency-key.js';
 import { type MemoryLease, type UploadMemory } from './upload-memory.js';
 
 export const FORM_FIELD = 'images';
@@ -46,12 +55,17 @@ interface Start {
 export class ImageEngine implements StorageEngine {
   readonly #abort = new AbortController();
   readonly #work: Promise<void>[] = [];
-  readonly #storedKeys: string[] = [];
+  readonly #stored: { key: string; owner: Owner | undefined }[] = [];
+  #positions = 0;
+  #isAwaited = true;
+  /** Ends with the first image of a request that may be repeated: stored, or known to be there. */
+  #first: Promise<unknown> | undefined;
 
   /** `declaredBytes`: what the request says its body holds, Infinity when it doesn't say. */
   constructor(
     private readonly parts: EngineParts,
     private readonly declaredBytes: number,
+    private readonly idempotencyKey: IdempotencyKey | undefined,
   ) {
     // Each image of the request listens; that is no leak.
     setMaxListeners(0, this.#abort.signal);
@@ -64,6 +78,7 @@ export class ImageEngine implements StorageEngine {
 
   /** Stops every form part at once; the first reason counts. */
   refuse(reason: unknown): void {
+    if (reason instanceof ClientGoneError) this.#isAwaited = false;
     if (!this.#abort.signal.aborted) this.#abort.abort(reason);
   }
 
@@ -85,7 +100,9 @@ export class ImageEngine implements StorageEngine {
     const stopReading = () => file.stream.destroy(this.#abort.signal.reason as Error);
     this.#abort.signal.addEventListener('abort', stopReading, { once: true });
     metrics.uploadsInFlight.inc();
-    const work = this.#take(file)
+    const image = this.#take(file, this.#positions++);
+    this.#first ??= image.catch(() => undefined);
+    const work = image
       .then(
         (image) => {
           metrics.uploads.inc({ outcome: 'stored' });
@@ -109,13 +126,18 @@ export class ImageEngine implements StorageEngine {
     callback(null);
   }
 
+  /** Says that the request is answered, or nobody is left to answer. */
+  end(): void {
+    this.#isAwaited = false;
+  }
+
   /** Waits until every aborted put has ended, then takes back what the refused request had stored. */
   async discard(): Promise<void> {
     await Promise.all(this.#work);
-    await Promise.all(this.#storedKeys.map((key) => this.parts.store.discard(key)));
+    await Promise.all(this.#stored.map(({ key, owner }) => this.parts.store.discard(key, owner)));
   }
 
-  async #take(file: Express.Multer.File): Promise<Image> {
+  async #take(file: Express.Multer.File, position: number): Promise<Image> {
     const { config, memory, metrics } = this.parts;
     const { signal } = this;
     signal.throwIfAborted();
@@ -131,7 +153,7 @@ export class ImageEngine implements StorageEngine {
     );
     const stop = metrics.uploadSeconds.startTimer();
     try {
-      const image = await this.#store(file, lease);
+      const image = await this.#store(file, position, lease);
       stop();
       metrics.uploadBytes.inc(image.bytes);
       return image;
@@ -140,7 +162,7 @@ export class ImageEngine implements StorageEngine {
     }
   }
 
-  async #store(file: Express.Multer.File, lease: MemoryLease): Promise<Image> {
+  async #store(file: Express.Multer.File, position: number, lease: MemoryLease): Promise<Image> {
     const { config, store, publicUrl } = this.parts;
     const inspector = new ImageInspector(config);
     const start = await this.#readStart(file.stream, inspector);
@@ -150,29 +172,44 @@ export class ImageEngine implements StorageEngine {
     }
     if (isWhole) lease.shrinkTo(start.bytes);
 
-    const key = KEY_PREFIX + newImageId();
+    const key = KEY_PREFIX + (this.idempotencyKey?.imageId(position) ?? newImageId());
+    const owner = this.idempotencyKey && this.#newOwner();
     const originalName = toOriginalName(file.originalname);
     const uploadedAt = new Date();
     const metadataOf = ({ width, height }: ImageInfo) => ({ width, height, originalName, uploadedAt });
-    const object = (info: ImageInfo) => ({
+    const object = (metadata: ImageMetadata, contentType: string) => ({
       key,
-      contentType: info.contentType,
-      metadata: writeMetadata(metadataOf(info)),
+      contentType,
+      metadata: writeMetadata(metadata),
     });
 
     const early = isWhole ? inspector.finish() : headerOf(inspector, start.bytes);
+    // Of requests that race for one key with other images each, the one that wins the first place is to win them all.
+    if (owner && position > 0) await this.#first;
     const body = isWhole ? start.chunks[0] : Readable.from(this.#readAll(start, file.stream, inspector));
-    let { etag } = await store.put({ ...object(early), body }, this.signal);
-    this.#storedKeys.push(key);
+    const stored = await store.put(
+      { ...object(metadataOf(early), early.contentType), body, owner },
+      this.signal,
+    );
+    if (!stored.existing) this.#stored.push({ key, owner });
+    let { etag } = stored;
+    let metadata = stored.existing ? readMetadata(stored.existing) : metadataOf(early);
 
     // A WebP tells behind its pixels that it is to be shown sideways, when the store has the metadata long since.
-    const info = inspector.info ?? early;
-    if (info.width !== early.width) ({ etag } = await store.describe(object(info), this.signal));
-    return toImage(
-      { key, bytes: start.bytes, etag, contentType: info.contentType },
-      metadataOf(info),
-      publicUrl,
-    );
+    const { width, height, contentType } = inspector.info ?? early;
+    if (width !== metadata.width) {
+      metadata = { ...metadata, width, height };
+      ({ etag } = await store.describe(
+        { ...object(metadata, contentType), owner: stored.existing ? undefined : owner },
+        this.signal,
+      ));
+    }
+    return toImage({ key, bytes: start.bytes, etag, contentType }, metadata, publicUrl);
+  }
+
+  /** Of one image: whoever repeats the request, here or elsewhere, is another. */
+  #newOwner(): Owner {
+    return { nonce: newNonce(), isAwaited: () => this.#isAwaited };
   }
 
   /** Reads as much as one S3 part takes. */

@@ -9,6 +9,8 @@ import { type Image } from '../images/image.js';
 import { Metrics } from '../metrics/metrics.js';
 import { writeContinue } from '../problem/answer.js';
 import { ClientGoneError, Problem } from '../problem/problem.js';
+import { callerOf } from '../auth/api-key.guard.js';
+import { IdempotencyKey } from './idempotency-key.js';
 import { type EngineParts, FORM_FIELD, ImageEngine, type StoredFile } from './image-engine.js';
 import { UploadMemory } from './upload-memory.js';
 
@@ -51,9 +53,10 @@ export class ImageReceiver {
    */
   async receive(request: Request, response: Response): Promise<Image[]> {
     if (this.#isCutting) throw draining();
+    const idempotencyKey = this.#readIdempotencyKey(request, response);
     const declaredBytes = this.#admit(request);
     this.store.assertUp();
-    const engine = new ImageEngine(this.#parts, declaredBytes);
+    const engine = new ImageEngine(this.#parts, declaredBytes, idempotencyKey);
     const progress = { images: 0, receivedBytes: 0 };
     const images = this.#run(engine, progress, request, response);
     const ended = images.then(
@@ -100,6 +103,7 @@ export class ImageReceiver {
       throw error;
     } finally {
       unwatch();
+      engine.end();
     }
   }
 
@@ -116,6 +120,13 @@ export class ImageReceiver {
     const declaredBytes = Number(length);
     if (declaredBytes > this.#maxRequestBytes) throw this.#tooLarge();
     return declaredBytes;
+  }
+
+  /** The secret is one that all replicas of a store share, and no client has. */
+  #readIdempotencyKey(request: Request, response: Response): IdempotencyKey | undefined {
+    const key = request.get('idempotency-key');
+    const secret = this.config.s3.credentials?.secretAccessKey ?? '';
+    return key === undefined ? undefined : new IdempotencyKey(secret, callerOf(response), key);
   }
 
   get #maxRequestBytes(): number {

@@ -1,8 +1,17 @@
+import { type Owner } from '../object-store.js';
+
 // While the store is away, each failed put adds a key; past this many the oldest is given up.
 const MAX_KEYS = 10_000;
 // A store may still be at work on a put that was given up, and bring the object back behind our delete.
 const TIMES = 2;
 const RETRY_MS = 3_000;
+
+interface Leftover {
+  readonly key: string;
+  readonly owner: Owner | undefined;
+  /** How many times more it has to be cleared. */
+  times: number;
+}
 
 /**
  * What failed puts may have left in the bucket. It is cleared at once if the store lets us, else as soon as it
@@ -10,16 +19,16 @@ const RETRY_MS = 3_000;
  * A replica that ends meanwhile forgets.
  */
 export class Leftovers {
-  /** How many times more each has to be cleared. */
-  readonly #keys = new Map<string, number>();
+  readonly #leftovers = new Set<Leftover>();
   #timer: NodeJS.Timeout | undefined;
+  #isRetrying = false;
 
-  /** `clear` deletes all there is of a key, and rejects when it can't say that it did. */
-  constructor(private readonly clear: (key: string) => Promise<void>) {}
+  /** `clear` deletes all there is of a key (and is that owner's), and rejects when it can't say that it did. */
+  constructor(private readonly clear: (key: string, owner: Owner | undefined) => Promise<void>) {}
 
   /** Resolves after the first try, whatever came of it. */
-  async discard(key: string): Promise<void> {
-    await this.#try(key, TIMES);
+  async discard(key: string, owner?: Owner): Promise<void> {
+    await this.#try({ key, owner, times: TIMES });
   }
 
   close(): void {
@@ -27,25 +36,34 @@ export class Leftovers {
   }
 
   /** Whether the store let us clear it. */
-  async #try(key: string, times: number): Promise<boolean> {
-    const isCleared = await this.clear(key).then(
+  async #try(leftover: Leftover): Promise<boolean> {
+    const isCleared = await this.clear(leftover.key, leftover.owner).then(
       () => true,
       () => false,
     );
-    const left = isCleared ? times - 1 : times;
-    this.#keys.delete(key);
-    if (left > 0) this.#keys.set(key, left);
-    const [oldest] = this.#keys.keys();
-    if (this.#keys.size > MAX_KEYS && oldest !== undefined) this.#keys.delete(oldest);
-    if (this.#keys.size > 0) this.#timer ??= setTimeout(() => void this.#retry(), RETRY_MS).unref();
+    if (isCleared) leftover.times -= 1;
+    this.#leftovers.delete(leftover);
+    if (leftover.times > 0) this.#leftovers.add(leftover);
+    const [oldest] = this.#leftovers;
+    if (this.#leftovers.size > MAX_KEYS && oldest) this.#leftovers.delete(oldest);
+    this.#schedule();
     return isCleared;
+  }
+
+  /** One round at a time: of two deletes of one owner, the later one could meet what somebody else put between them. */
+  #schedule(): void {
+    if (this.#leftovers.size === 0 || this.#isRetrying) return;
+    this.#timer ??= setTimeout(() => void this.#retry(), RETRY_MS).unref();
   }
 
   async #retry(): Promise<void> {
     this.#timer = undefined;
-    for (const [key, times] of [...this.#keys]) {
-      // The store is still in trouble.
-      if (!(await this.#try(key, times))) return;
+    this.#isRetrying = true;
+    for (const leftover of [...this.#leftovers]) {
+      // If it doesn't let us, the store is still in trouble.
+      if (!(await this.#try(leftover))) break;
     }
+    this.#isRetrying = false;
+    this.#schedule();
   }
 }

@@ -22,6 +22,7 @@ export const S3_VARIABLES = {
   S3_REQUEST_TIMEOUT_MS: integer({ min: 10, max: 600_000, default: 15_000 }),
   S3_MAX_ATTEMPTS: integer({ min: 1, max: 10, default: 3 }),
   S3_BUDGET_MS: integer({ min: 100, max: 600_000, default: 20_000 }),
+  S3_CONDITIONAL_PUT: flag().default(true),
 };
 
 export type S3Env = Values<typeof S3_VARIABLES>;
@@ -54,5 +55,6 @@ export function toS3Options(env: S3Env): S3Options {
     requestTimeoutMs: env.S3_REQUEST_TIMEOUT_MS,
     maxAttempts: env.S3_MAX_ATTEMPTS,
     budgetMs: env.S3_BUDGET_MS,
+    conditionalPut: env.S3_CONDITIONAL_PUT,
   };
 }

@@ -1,10 +1,14 @@
 import { type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
   CopyObjectCommand,
   CreateBucketCommand,
+  CreateMultipartUploadCommand,
   DeleteObjectCommand,
+  type CreateMultipartUploadCommandOutput,
   type GetObjectCommandOutput,
   GetObjectCommand,
   HeadBucketCommand,
@@ -16,19 +20,33 @@ import {
   S3Client,
   type S3ClientConfig,
   S3ServiceException,
+  UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
 import {
   type ByteRange,
   type NewObject,
+  ObjectExistsError,
   type ObjectHead,
   ObjectNotFoundError,
   type ObjectPage,
   ObjectStore,
+  type Owner,
+  type StoredObject,
   StoreUnavailableError,
 } from '../object-store.js';
 import { within } from '../within.js';
 import { Leftovers } from './leftovers.js';
+import {
+  expectSame,
+  isOwn,
+  LOOK_AGAIN_MS,
+  OWNER,
+  PartDigests,
+  pause,
+  putOnce,
+  withoutOwner,
+} from './put-once.js';
 import { toStoreUnavailable } from './store-trouble.js';
 
 export interface S3Options {
@@ -57,11 +75,18 @@ export interface S3Options {
   readonly maxAttempts: number;
   /** For all tries of one request together; a large image takes several requests. Should be less than a client waits. */
   readonly budgetMs: number;
+  /**
+   * Whether the store knows `If-None-Match: *` on a put. One that says that it doesn't isn't asked again; one that
+   * passes over it in silence would let a repeat replace what was there. Without it, the last of two at once wins.
+   */
+  readonly conditionalPut: boolean;
 }
 
 // A put whose bytes have all been sent can't be called back, and a delete could overtake it.
 // So an aborted put gets this long to end by itself, and what it stored is deleted then.
 const SETTLE_MS = 1_000;
+// Completing an upload while others put under its key: 2 s in all.
+const COMPLETE_ROUNDS = 6;
 // Deleting what a failed put may have stored must not outlast the answer that waits for it.
 const DISCARD_TIMEOUT_MS = 5_000;
 
@@ -89,11 +114,23 @@ export class S3ObjectStore extends ObjectStore {
   /** For `check`, which must not wait behind uploads for a connection, nor take tries away from them. */
   readonly #probe: S3Client;
   readonly #options: S3Options;
-  readonly #leftovers = new Leftovers((key) => this.#clear(key));
+  /** Deletes for an owner: tried again by the SDK, one could meet what somebody else has put since the owner looked. */
+  readonly #single: S3Client;
+  readonly #leftovers = new Leftovers((key, owner) =>
+    owner ? this.#clearOwn(key, owner) : this.#clear(key),
+  );
+  /** Of multipart uploads that were neither completed nor aborted; others may have one of the same key. */
+  readonly #uploadIds = new WeakMap<Owner, string>();
+  #putsConditionally: boolean;
 
-  constructor(options: S3Options) {
+  /** `warn` is for the log of whoever runs the replica. */
+  constructor(
+    options: S3Options,
+    private readonly warn: (message: string) => void = () => undefined,
+  ) {
     super();
     this.#options = options;
+    this.#putsConditionally = options.conditionalPut;
     const config = (
       socketTimeout: number,
       agent: { keepAlive: true; maxSockets: number },
@@ -121,6 +158,7 @@ export class S3ObjectStore extends ObjectStore {
     const agent = { keepAlive: true, maxSockets: options.maxSockets } as const;
     this.#client = this.#newClient(config(options.requestTimeoutMs, agent));
     this.#bodies = this.#newClient(config(0, agent));
+    this.#single = this.#newClient(config(options.requestTimeoutMs, agent, 1));
     // Two tries, since a clock that is wrong is noticed and allowed for with the first one.
     this.#probe = this.#newClient(config(options.requestTimeoutMs, { ...agent, maxSockets: 8 }, 2));
     // TLS guards the bytes already; hashing them again for the signature is the largest single cost of
@@ -128,12 +166,18 @@ export class S3ObjectStore extends ObjectStore {
     if (options.endpoint === undefined || options.endpoint.startsWith('https:')) this.#leavePayloadUnsigned();
   }
 
-  override async put(object: NewObject, signal: AbortSignal): Promise<{ etag: string }> {
+  override async put(object: NewObject, signal: AbortSignal): Promise<StoredObject> {
+    const { body, owner } = object;
     try {
       signal.throwIfAborted();
-      return object.body instanceof Readable
-        ? await this.#putInParts(object, object.body, signal)
-        : await this.#putWhole(object, object.body, signal);
+      if (body instanceof Readable) {
+        return owner
+          ? await this.#putInPartsOnce(object, body, owner, signal)
+          : await this.#putInParts(object, body, signal);
+      }
+      return owner
+        ? await this.#putWholeOnce(object, body, owner, signal)
+        : await this.#putWhole(object, body, signal);
     } catch (error) {
       signal.throwIfAborted();
       throw toStoreError(error, object.key);
@@ -229,8 +273,8 @@ export class S3ObjectStore extends ObjectStore {
     }
   }
 
-  override discard(key: string): Promise<void> {
-    return this.#leftovers.discard(key);
+  override discard(key: string, owner?: Owner): Promise<void> {
+    return this.#leftovers.discard(key, owner);
   }
 
   override async check(signal: AbortSignal): Promise<void> {
@@ -251,6 +295,7 @@ export class S3ObjectStore extends ObjectStore {
     this.#leftovers.close();
     this.#client.destroy();
     this.#bodies.destroy();
+    this.#single.destroy();
     this.#probe.destroy();
   }
 
@@ -265,24 +310,129 @@ export class S3ObjectStore extends ObjectStore {
     return Object.assign(client, { send: sendWithin as S3Client['send'] });
   }
 
-  async #putWhole(object: NewObject, body: Buffer, signal: AbortSignal): Promise<{ etag: string }> {
+  async #putWholeOnce(
+    object: NewObject,
+    body: Buffer,
+    owner: Owner,
+    signal: AbortSignal,
+  ): Promise<StoredObject> {
+    const { key } = object;
+    let isTaken = false;
+    try {
+      return await putOnce(
+        {
+          putIfAbsent: async () => {
+            const stored = await this.#putIfAbsent(object, body, signal);
+            isTaken = !stored;
+            return stored;
+          },
+          // Never taken back: the object may be one that somebody was told of.
+          claim: ({ contentType, metadata }) =>
+            this.#send({ key, contentType, metadata: withoutOwner(metadata) }, body, signal),
+          find: () => this.#find(key, signal),
+          findSame: () => this.#findSame(key, signal, (found) => expectSame(body, found)),
+        },
+        owner,
+        signal,
+      );
+    } catch (error) {
+      // It may be by our own put, whose answer was lost.
+      if (isTaken && !(error instanceof ObjectExistsError)) await this.discard(key, owner);
+      throw error;
+    }
+  }
+
+  async #putIfAbsent(
+    object: NewObject,
+    body: Buffer,
+    signal: AbortSignal,
+  ): Promise<{ etag: string } | undefined> {
+    if (this.#putsConditionally) {
+      try {
+        return await this.#putWhole(object, body, signal, { IfNoneMatch: '*' });
+      } catch (error) {
+        if (isTaken(error)) return undefined;
+        if (!isNotImplemented(error)) throw error;
+        this.#putUnconditionally();
+      }
+    }
+    return (await this.#find(object.key, signal)) ? undefined : this.#putWhole(object, body, signal);
+  }
+
+  async #putWhole(
+    object: NewObject,
+    body: Buffer,
+    signal: AbortSignal,
+    condition: { IfNoneMatch?: '*' } = {},
+  ): Promise<{ etag: string }> {
+    try {
+      return await this.#send(object, body, signal, condition);
+    } catch (error) {
+      const isRefused = condition.IfNoneMatch && (isTaken(error) || isNotImplemented(error));
+      if (!isRefused && mayHaveStored(error)) await this.discard(object.key, object.owner);
+      throw error;
+    }
+  }
+
+  async #send(
+    object: Omit<NewObject, 'body'>,
+    body: Buffer,
+    signal: AbortSignal,
+    condition: { IfNoneMatch?: '*' } = {},
+  ): Promise<{ etag: string }> {
     const settled = settle(signal);
     try {
       const output = await this.#client.send(
-        new PutObjectCommand({ ...this.#describe(object), Body: body, ContentLength: body.length }),
+        new PutObjectCommand({
+          ...this.#describe(object),
+          ...condition,
+          Body: body,
+          ContentLength: body.length,
+        }),
         { abortSignal: settled.signal },
       );
       signal.throwIfAborted();
       return { etag: etagOf(output) };
-    } catch (error) {
-      if (mayHaveStored(error)) await this.discard(object.key);
-      throw error;
     } finally {
       settled.end();
     }
   }
 
-  async #putInParts(object: NewObject, body: Readable, signal: AbortSignal): Promise<{ etag: string }> {
+  async #putInPartsOnce(
+    object: NewObject,
+    body: Readable,
+    owner: Owner,
+    signal: AbortSignal,
+  ): Promise<StoredObject> {
+    const { key } = object;
+    const digests = new PartDigests();
+    try {
+      return await this.#putInParts(object, body, signal, digests);
+    } catch (error) {
+      if (!isTaken(error)) throw error;
+    }
+    try {
+      const found = await this.#findSame(key, signal, (there) => digests.expectSame(there));
+      if (found && isOwn(found, owner)) {
+        this.#uploadIds.delete(owner);
+        return { etag: found.etag };
+      }
+      await sleep(LOOK_AGAIN_MS, undefined, { signal });
+      const existing = await this.#find(key, signal);
+      if (found && existing?.etag === found.etag) return { etag: found.etag, existing };
+      throw new StoreUnavailableError('what was there has been taken back; the bytes to put are gone');
+    } finally {
+      // The others of this key are none of ours; of our own upload nothing may stay.
+      if (this.#uploadIds.has(owner)) await this.discard(key, owner);
+    }
+  }
+
+  async #putInParts(
+    object: NewObject,
+    body: Readable,
+    signal: AbortSignal,
+    digests?: PartDigests,
+  ): Promise<{ etag: string }> {
     // `Upload.abort()` returns before S3 has forgotten the upload. A body that fails makes `done()`
     // wait for the S3 parts in flight and abort the upload before it rejects.
     const onAbort = () => body.destroy(toError(signal.reason));
@@ -290,7 +440,7 @@ export class S3ObjectStore extends ObjectStore {
     const settled = settle(signal);
     try {
       const upload = new Upload({
-        client: this.#clientFor(body, settled.signal),
+        client: this.#clientFor(object, body, settled.signal, digests),
         params: { ...this.#describe(object), Body: body },
         partSize: this.#options.partBytes,
         queueSize: this.#options.partsInFlight,
@@ -300,7 +450,7 @@ export class S3ObjectStore extends ObjectStore {
       return { etag: etagOf(output) };
     } catch (error) {
       body.destroy();
-      await this.discard(object.key);
+      if (!isTaken(error)) await this.discard(object.key, object.owner);
       throw error;
     } finally {
       settled.end();
@@ -312,12 +462,29 @@ export class S3ObjectStore extends ObjectStore {
    * What lib-storage sends through. By itself it looks at a failed S3 part only when the body has ended, so the
    * body ends with the first failure; and it never breaks off a request, so the signal does.
    */
-  #clientFor(body: Readable, abortSignal: AbortSignal): S3Client {
+  #clientFor(
+    { owner }: NewObject,
+    body: Readable,
+    abortSignal: AbortSignal,
+    digests?: PartDigests,
+  ): S3Client {
     const send = async (command: Parameters<S3Client['send']>[0]): Promise<unknown> => {
       try {
         const isCleanup = command instanceof AbortMultipartUploadCommand;
         const signal = isCleanup ? AbortSignal.timeout(DISCARD_TIMEOUT_MS) : abortSignal;
+        if (command instanceof UploadPartCommand) {
+          digests?.add(command.input.PartNumber ?? 0, command.input.Body as Buffer);
+        }
+        if (owner && command instanceof CompleteMultipartUploadCommand) {
+          const output = await this.#completeIfAbsent(command, abortSignal);
+          this.#uploadIds.delete(owner);
+          return output;
+        }
         const output: unknown = await this.#client.send(command, { abortSignal: signal });
+        if (owner && command instanceof CreateMultipartUploadCommand) {
+          this.#uploadIds.set(owner, (output as CreateMultipartUploadCommandOutput).UploadId ?? '');
+        }
+        if (owner && isCleanup) this.#uploadIds.delete(owner);
         return output;
       } catch (error) {
         body.destroy(toError(error));
@@ -325,6 +492,87 @@ export class S3ObjectStore extends ObjectStore {
       }
     };
     return Object.create(this.#client, { send: { value: send } }) as S3Client;
+  }
+
+  /** @throws TakenError when the key is taken, perhaps by this very upload, the first answer to which was lost. */
+  async #completeIfAbsent(command: CompleteMultipartUploadCommand, abortSignal: AbortSignal) {
+    const { input } = command;
+    for (let round = 1; round <= COMPLETE_ROUNDS; round += 1) {
+      if (!this.#putsConditionally) {
+        if (await this.#find(input.Key ?? '', abortSignal)) throw new TakenError();
+        return await this.#client.send(new CompleteMultipartUploadCommand(input), { abortSignal });
+      }
+      try {
+        return await this.#client.send(new CompleteMultipartUploadCommand({ ...input, IfNoneMatch: '*' }), {
+          abortSignal,
+        });
+      } catch (error) {
+        const { name, $metadata } = error as { name?: string; $metadata?: { attempts?: number } };
+        if (name === 'NoSuchUpload' && ($metadata?.attempts ?? 1) > 1) throw new TakenError();
+        if (isNotImplemented(error)) this.#putUnconditionally();
+        // Others are at it this moment; the upload is still there.
+        else if (name === 'ConditionalRequestConflict') await pause(round, abortSignal);
+        else throw error;
+      }
+    }
+    throw new TakenError();
+  }
+
+  #putUnconditionally(): void {
+    if (!this.#putsConditionally) return;
+    this.#putsConditionally = false;
+    this.warn(
+      'the store has no conditional put (If-None-Match: *); each put of a request with an Idempotency-Key looks first ' +
+        'from now on, and of two at once the last one wins. S3_CONDITIONAL_PUT=false says so from the start',
+    );
+  }
+
+  async #find(key: string, abortSignal: AbortSignal): Promise<ObjectHead | undefined> {
+    try {
+      return toHead(key, await this.#client.send(new HeadObjectCommand(this.#at(key)), { abortSignal }));
+    } catch (error) {
+      if (toStoreError(error, key) instanceof ObjectNotFoundError) return undefined;
+      throw error;
+    }
+  }
+
+  async #findSame(
+    key: string,
+    signal: AbortSignal,
+    expect: (there: { head: ObjectHead; body: Readable }) => Promise<ObjectHead>,
+  ): Promise<ObjectHead | undefined> {
+    try {
+      return await expect(await this.get(key, { signal }));
+    } catch (error) {
+      if (error instanceof ObjectNotFoundError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Aborts the owner's multipart upload, and deletes the object if it is the owner's and nobody can have been told of it. */
+  async #clearOwn(key: string, owner: Owner): Promise<void> {
+    const abortSignal = AbortSignal.timeout(DISCARD_TIMEOUT_MS);
+    const UploadId = this.#uploadIds.get(owner);
+    if (UploadId !== undefined) {
+      await this.#client
+        .send(new AbortMultipartUploadCommand({ ...this.#at(key), UploadId }), { abortSignal })
+        .catch((error: unknown) => {
+          if (!(error instanceof Error && error.name === 'NoSuchUpload')) throw error;
+        });
+      this.#uploadIds.delete(owner);
+    }
+    const isClaimable = ({ bytes }: ObjectHead) =>
+      this.#putsConditionally && bytes <= this.#options.partBytes;
+    const look = async () => {
+      const head = await this.#find(key, abortSignal);
+      const isToGo = head && isOwn(head, owner) && (isClaimable(head) || owner.isAwaited());
+      return isToGo === true;
+    };
+    const start = performance.now();
+    let isToGo = await look();
+    // Either the store is slow, and its answer is as late again, or this process was stopped meanwhile, and it is not.
+    if (isToGo && performance.now() - start > LOOK_AGAIN_MS) isToGo = await look();
+    if (isToGo) await this.#single.send(new DeleteObjectCommand(this.#at(key)), { abortSignal });
   }
 
   /** Aborts unfinished uploads of the key, those included whose upload id never reached us, and deletes the object. */
@@ -376,9 +624,28 @@ export class S3ObjectStore extends ObjectStore {
     return { Bucket: this.#options.bucket, Key: key };
   }
 
-  #describe({ key, contentType, metadata }: Omit<NewObject, 'body'>) {
-    return { ...this.#at(key), ContentType: contentType, Metadata: { ...metadata } };
+  #describe({ key, contentType, metadata, owner }: Omit<NewObject, 'body'>) {
+    const Metadata = { ...metadata, ...(owner && { [OWNER]: owner.nonce }) };
+    return { ...this.#at(key), ContentType: contentType, Metadata };
   }
+}
+
+/** Something has the key already. */
+class TakenError extends Error {}
+
+/** 409: somebody is putting it this moment. */
+function isTaken(error: unknown): boolean {
+  const name = error instanceof Error ? error.name : '';
+  return (
+    error instanceof TakenError || name === 'PreconditionFailed' || name === 'ConditionalRequestConflict'
+  );
+}
+
+function isNotImplemented(error: unknown): boolean {
+  return (
+    error instanceof S3ServiceException &&
+    (error.name === 'NotImplemented' || error.$metadata.httpStatusCode === 501)
+  );
 }
 
 /** A signal that is aborted SETTLE_MS after another one, unless it is ended before. */
@@ -452,6 +719,7 @@ function mayHaveStored(error: unknown): boolean {
 }
 
 function toStoreError(error: unknown, key: string): Error {
+  if (error instanceof ObjectExistsError) return error;
   const name = error instanceof Error ? error.name : '';
   return name === 'NoSuchKey' || name === 'NotFound'
     ? new ObjectNotFoundError(key)

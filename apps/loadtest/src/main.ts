@@ -9,9 +9,6 @@ import { type Summary, summarySchema } from './figures/summary.js';
 import { K6 } from './k6.js';
 import { type Asked, parse, ROOT, type RunOptions, summaryPath, userPath } from './options.js';
 import { BadInput, messageOf } from './problem.js';
-import { latencyChart, scalingChart } from './report/charts.js';
-import { toHtml } from './report/html.js';
-import { hasHangul, toPng } from './report/png.js';
 import { comparisonText, forecastText, resultText } from './report/table.js';
 import { ResultsFolder } from './results-folder.js';
 import { measure } from './run.js';
@@ -112,6 +109,10 @@ async function stackOf({ against, cpus, replicas }: RunOptions): Promise<Stack> 
 }
 
 async function write(folder: ResultsFolder, summary: Summary, { lang }: RunOptions): Promise<void> {
+  // They take longer to load than all the rest, and what is wrong is to be said soon.
+  const { latencyChart, scalingChart } = await import('./report/charts.js');
+  const { toHtml } = await import('./report/html.js');
+  const { hasHangul, toPng } = await import('./report/png.js');
   folder.write('summary.json', `${JSON.stringify(summary, null, 2)}\n`);
   folder.write('report.html', toHtml(summary, lang));
   // A picture has the fonts of the machine that draws it.

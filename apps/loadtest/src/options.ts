@@ -83,8 +83,8 @@ export function parse(args: readonly string[]): Asked {
     .action((given: Record<string, never>) => {
       asked = { command: 'run', options: runOptions(given) };
     });
-  // Bad input is 2 here; commander's own is 1.
-  program.exitOverride();
+  // Bad input is 2 here; commander's own is 1. What follows the name of a command is that command's.
+  program.exitOverride().enablePositionalOptions();
   program
     .command('compare <a> <b>')
     .description(

@@ -60,11 +60,13 @@ export function notes(summary: Summary, lang: Language): string[] {
   const { target, runs } = summary;
   const most = Math.max(...runs.map(({ megabytesPerSecond }) => megabytesPerSecond));
   const missed = [...new Set(runs.flatMap((run) => run.missed))];
+  const full = runs.filter(({ saturated }) => saturated.includes('machine')).map(({ replicas }) => replicas);
   return [
     ...runs
       .filter(({ throttled }) => throttled.length > 0)
       .map((run) => `${run.replicas}: ${words.throttled} (${run.throttled.join('; ')})`),
     standing(summary, words),
+    ...(target.isScaleOut && full.length > 0 ? [words.machineFull(full.join(', '))] : []),
     ...(target.imageBytes
       ? [
           words.network(
@@ -112,12 +114,12 @@ export function comparisonText({ changes, differing, unmatched }: Comparison, la
     interval === undefined ? '-' : `${signed(interval.low)} … ${signed(interval.high)}`,
     words.verdicts[verdict],
   ]);
-  const isChanged = changes.some(({ verdict }) => verdict === 'better' || verdict === 'worse');
+  const isSame = changes.every(({ verdict }) => verdict === 'noise');
   return [
     '',
     ...drawn({ head: [words.replicas, '', 'A', 'B', words.change, words.error, ''], rows }),
     '',
-    ...(isChanged ? [] : [`  ${words.nothingChanged}`]),
+    ...(isSame ? [`  ${words.nothingChanged}`] : []),
     `  ${words.each95}`,
     ...differing.map((all) => `  ${words.differing(...all)}`),
     ...(unmatched.length > 0 ? [`  ${words.unmatched(unmatched.join(', '))}`] : []),

@@ -32,6 +32,7 @@ export interface Words {
   readonly round: string;
   readonly quota: (cores: number) => string;
   readonly noQuota: string;
+  readonly machineFull: (replicas: string) => string;
   readonly url: string;
   readonly network: (share: string, most: number) => string;
   readonly machine: string;
@@ -100,6 +101,8 @@ export const WORDS: Record<Language, Words> = {
       `Scale-out on one machine: each replica had a quota of ${cores} of a core, so that one more brings one more share of CPU, as a machine of its own would. Compare the ratios; the rates are those of ${cores} of a core.`,
     noQuota:
       'NOT scale-out: the replicas had no CPU quota, and shared this machine with each other, with nginx, the store and the generator. More replicas bring no more CPU here, so their number says nothing about how Naru scales. Take --against compose for that.',
+    machineFull: (replicas) =>
+      `With ${replicas} replicas the whole machine was busy, so that not the quotas alone bound them: take a smaller --cpus, fewer replicas, or an idle machine.`,
     url: 'Measured as it was, from the outside. What its replicas, balancer and store used can’t be seen from here.',
     network: (share, most) =>
       `The most here was ${share} % of what a balancer with 1 Gbit/s carries, which is about ${most} such uploads a second however many replicas there are.`,
@@ -202,6 +205,8 @@ export const WORDS: Record<Language, Words> = {
       `한 대의 기계에서 잰 스케일 아웃: 복제본마다 CPU를 ${cores} 코어로 제한해, 하나를 늘리면 기계를 한 대 늘린 것처럼 CPU 몫도 하나 늘어납니다. 비율을 보십시오. 절댓값은 ${cores} 코어의 값입니다.`,
     noQuota:
       '스케일 아웃이 아닙니다: 복제본에 CPU 제한이 없어 서로, 그리고 nginx, 저장소, 부하 생성기와 이 기계를 나눠 썼습니다. 여기서는 복제본을 늘려도 CPU가 늘지 않으므로, 그 수는 나루가 어떻게 확장되는지 말해 주지 않습니다. 그것을 보려면 --against compose를 쓰십시오.',
+    machineFull: (replicas) =>
+      `복제본 ${replicas}개일 때 기계 전체가 바빠, CPU 제한만이 한계는 아니었습니다. 더 작은 --cpus, 더 적은 복제본, 한가한 기계로 측정하십시오.`,
     url: '바깥에서, 있는 그대로 측정했습니다. 복제본, 로드 밸런서, 저장소가 쓴 CPU는 여기서 볼 수 없습니다.',
     network: (share, most) =>
       `가장 많을 때가 1 Gbit/s 로드 밸런서가 나르는 양의 ${share} %였습니다. 그 한계는 복제본이 몇 개든 초당 약 ${most}건입니다.`,

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { join } from 'node:path';
 
 const BUILT = 'dist/.built';
+const STORE_TOOLS = ['doctor', 'sweep'];
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const [, , name, ...args] = process.argv;
 process.chdir(join(import.meta.dirname, '../..'));
@@ -14,7 +15,11 @@ if (name === 'scale') await scale();
 else {
   await prepare();
   if (name === 'test') test(args);
-  else await import(`../../dist/apps/${name === 'loadtest' ? 'loadtest' : 'local'}/src/main.js`);
+  else if (STORE_TOOLS.includes(name)) {
+    // They are started without us as well, and find their options at the same place.
+    process.argv.splice(2, 1);
+    await import(`../../dist/apps/store-tools/src/${name}/main.js`);
+  } else await import(`../../dist/apps/${name === 'loadtest' ? 'loadtest' : 'local'}/src/main.js`);
 }
 
 async function prepare() {

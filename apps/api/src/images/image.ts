@@ -1,18 +1,15 @@
-import { randomBytes } from 'node:crypto';
 import { ApiProperty } from '@nestjs/swagger';
+import { ID, type ImageMetadata, isImageId, KEY_PREFIX } from '#image-object';
 import { type ListedObject, type ObjectHead, ObjectNotFoundError } from '#object-store';
 
-export const KEY_PREFIX = 'images/';
-/** 128 random bits in hexadecimal: fit for a URL, not to be guessed, and silent about the client's name. */
-const ID = /^[\da-f]{32}$/;
-
-export function newImageId(): string {
-  return randomBytes(16).toString('hex');
-}
-
-export function isImageId(text: string): boolean {
-  return ID.test(text);
-}
+export {
+  type ImageMetadata,
+  isImageId,
+  KEY_PREFIX,
+  newImageId,
+  readMetadata,
+  writeMetadata,
+} from '#image-object';
 
 /** @throws ObjectNotFoundError for what can't be an id, so that no other key can be asked for. */
 export function keyOf(id: string): string {
@@ -84,32 +81,6 @@ export class ImagePage {
 
   @ApiProperty({ type: String, nullable: true, description: 'Pass it as cursor for the next page' })
   readonly nextCursor!: string | null;
-}
-
-/** What is kept with the object, so that no database has to know it. S3 takes ASCII only. */
-export interface ImageMetadata {
-  readonly width: number;
-  readonly height: number;
-  readonly originalName: string;
-  readonly uploadedAt: Date;
-}
-
-export function writeMetadata(metadata: ImageMetadata): Record<string, string> {
-  return {
-    width: String(metadata.width),
-    height: String(metadata.height),
-    'original-name': encodeURIComponent(metadata.originalName),
-    'uploaded-at': metadata.uploadedAt.toISOString(),
-  };
-}
-
-export function readMetadata({ metadata, lastModified }: ObjectHead): ImageMetadata {
-  return {
-    width: Number(metadata['width']),
-    height: Number(metadata['height']),
-    originalName: decodeURIComponent(metadata['original-name'] ?? 'image'),
-    uploadedAt: metadata['uploaded-at'] === undefined ? lastModified : new Date(metadata['uploaded-at']),
-  };
 }
 
 export function toImage(

@@ -99,7 +99,7 @@ export class Replica {
     readonly port: number,
   ) {}
 
-  static async start(bucket: Bucket, environment: NodeJS.ProcessEnv = {}): Promise<Replica> {
+  static async start(bucket: BucketAddress, environment: NodeJS.ProcessEnv = {}): Promise<Replica> {
     const app = await createApp(readConfig({ ...environmentFor(bucket), ...environment }));
     await app.listen(0, '127.0.0.1');
     return new Replica(app, (app.getHttpServer().address() as AddressInfo).port);
@@ -135,7 +135,10 @@ export class Replica {
   }
 }
 
-export function environmentFor(bucket: Bucket): NodeJS.ProcessEnv {
+/** What a replica has to know of a bucket. */
+export type BucketAddress = Pick<Bucket, 'name' | 'endpoint' | 'region' | 'credentials'>;
+
+export function environmentFor(bucket: BucketAddress): NodeJS.ProcessEnv {
   return {
     AUTH: 'none',
     LOG_LEVEL: 'silent',

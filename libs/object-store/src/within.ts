@@ -19,6 +19,7 @@ export async function within<Result>(
   signal: AbortSignal | undefined,
   run: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
+  signal?.throwIfAborted();
   const controller = new AbortController();
   const onAbort = () => {
     controller.abort(signal?.reason);
@@ -27,7 +28,6 @@ export async function within<Result>(
     controller.abort(new TimeIsUpError(ms));
   }, ms);
   signal?.addEventListener('abort', onAbort, { once: true });
-  if (signal?.aborted) onAbort();
   try {
     return await run(controller.signal);
   } catch (error) {

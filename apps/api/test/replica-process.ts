@@ -46,7 +46,7 @@ export class ReplicaProcess {
   static async start(environment: NodeJS.ProcessEnv): Promise<ReplicaProcess> {
     const replica = ReplicaProcess.launch(environment);
     const listening = () => replica.lines.find(({ msg }) => msg === 'listening');
-    await until(() => listening() !== undefined || replica.#child.exitCode !== null, 25_000);
+    await until(() => listening() !== undefined || replica.#child.exitCode !== null, 50_000);
     const address = listening()?.['address'] as { port: number } | undefined;
     if (!address) throw new Error(`it ended instead of listening: ${replica.stderr}${replica.stdout}`);
     replica.#port = address.port;

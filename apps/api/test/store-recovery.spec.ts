@@ -267,7 +267,7 @@ describe('The log', () => {
       LOG_LEVEL: 'info',
       NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(WRONG_CLOCK).replaceAll("'", '%27')}`,
     });
-  });
+  }, 60_000);
   afterAll(async () => {
     await program.stop();
     await store.remove();

@@ -156,42 +156,37 @@ describe('A replica whose store', () => {
   it.concurrent.each(TROUBLES)(
     '$name is alive but not ready, soon refuses uploads unread, and recovers by itself',
     async ({ begin, mend, says }) => {
-      await alone(
-        async (store, replica) => {
-          await replica.http.get('/health/ready').expect(200);
-          await begin(store);
-          await until(async () => (await readiness(replica)) === 503);
-          const { body } = await replica.http.get('/health/ready').expect(503);
-          expect(body.details.store.message).toMatch(says);
-          await replica.http.get('/health/live').expect(200);
+      await alone(async (store, replica) => {
+        await replica.http.get('/health/ready').expect(200);
+        await begin(store);
+        await until(async () => (await readiness(replica)) === 503);
+        const { body } = await replica.http.get('/health/ready').expect(503);
+        expect(body.details.store.message).toMatch(says);
+        await replica.http.get('/health/live').expect(200);
 
-          // A body that never comes can't have been read.
-          let refusal = '';
-          await until(async () => {
-            const connection = await replica.connect();
-            connection.write(postHead({ 'Content-Length': 5 * MiB }));
-            refusal = await connection.receive(/"requestId"/, 500).catch(() => '');
-            connection.destroy();
-            return refusal !== '';
-          });
-          expect(refusal).toMatch(
-            /^HTTP\/1\.1 503 [\s\S]*Retry-After: [1-9][\s\S]*"code":"STORE_UNAVAILABLE"/,
-          );
-          // Reads as well; and what isn't there can't be told from what can't be seen.
-          for (const path of ['/images', `/images/${'0'.repeat(32)}`, `/images/${'0'.repeat(32)}/info`]) {
-            const answer = await replica.http.get(path).expect(503);
-            expect(answer.body.code).toBe('STORE_UNAVAILABLE');
-          }
-          const { text } = await replica.http.get('/metrics');
-          expect(text).toMatch(/^naru_upload_memory_bytes 0$/m);
-          expect(text).toMatch(/^naru_uploads_in_flight 0$/m);
+        // A body that never comes can't have been read.
+        let refusal = '';
+        await until(async () => {
+          const connection = await replica.connect();
+          connection.write(postHead({ 'Content-Length': 5 * MiB }));
+          refusal = await connection.receive(/"requestId"/, 500).catch(() => '');
+          connection.destroy();
+          return refusal !== '';
+        });
+        expect(refusal).toMatch(/^HTTP\/1\.1 503 [\s\S]*Retry-After: [1-9][\s\S]*"code":"STORE_UNAVAILABLE"/);
+        // Reads as well; and what isn't there can't be told from what can't be seen.
+        for (const path of ['/images', `/images/${'0'.repeat(32)}`, `/images/${'0'.repeat(32)}/info`]) {
+          const answer = await replica.http.get(path).expect(503);
+          expect(answer.body.code).toBe('STORE_UNAVAILABLE');
+        }
+        const { text } = await replica.http.get('/metrics');
+        expect(text).toMatch(/^naru_upload_memory_bytes 0$/m);
+        expect(text).toMatch(/^naru_uploads_in_flight 0$/m);
 
-          await mend(store);
-          await until(async () => (await readiness(replica)) === 200);
-          await replica.upload(await smallPhoto()).expect(201);
-        },
-        { S3_REQUEST_TIMEOUT_MS: '1000' },
-      )();
+        await mend(store);
+        await until(async () => (await readiness(replica)) === 200);
+        await replica.upload(await smallPhoto()).expect(201);
+      })();
     },
   );
 

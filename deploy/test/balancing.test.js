@@ -251,8 +251,8 @@ for (const nginx of NGINXES) {
       });
       const overhead = form(Buffer.alloc(0)).body.length;
       const sent = [
-        ['POST', '/images', 'ant', form(picture(1_999_999 - overhead))],
-        ['POST', '/images', 'cow', form(picture(2_000_000 - overhead))],
+        ['POST', '/images', 'ant', form(picture(2_000_000 - overhead))],
+        ['POST', '/images', 'cow', form(picture(2_000_001 - overhead))],
         ['POST', '/images', 'cow', form(picture(1000)), CHUNKED],
         ['GET', images[0], 'bee'],
         ['HEAD', images[0], 'bee'],

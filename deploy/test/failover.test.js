@@ -158,7 +158,8 @@ for (const nginx of NGINXES) {
       const answer = await ask(`${balancer.url}/images`, { method: 'POST', ...form(picture(20_000)) });
       assert.equal(problemOf(answer, 'nginx'), '503 OVERLOADED');
       const [line] = await balancer.logged(({ method }) => method === 'POST');
-      assert.deepEqual(line.upstream.split(', '), gone.slice(0, 3));
+      // Behind the colon: handed on to see whether the list has changed meanwhile, which it hasn't.
+      assert.deepEqual(line.upstream.split(' : ')[0].split(', '), gone.slice(0, 3));
       assert.equal(
         (await ask(`${balancer.url}/images`, { method: 'POST', ...form(picture(20_000)) })).status,
         201,

@@ -115,6 +115,22 @@ export class Replica extends Program {
   }
 }
 
+/** Who keeps the list of the replicas that are ready, for `LB_REPLICAS_FILE`. */
+export class Watch extends Program {
+  static async start(file, replicas, env = {}) {
+    const watch = new Watch('replica-watch', { LB_REPLICAS: replicas, LB_REPLICAS_FILE: file, ...env });
+    await watch.ready();
+    return watch;
+  }
+
+  /** Each list that it has said, the latest last: `at`, in ms, and `replicas`. */
+  get lists() {
+    return jsonLines(this.output)
+      .filter(({ msg }) => msg === 'who serves')
+      .map(({ time, replicas }) => ({ at: Date.parse(time), replicas }));
+  }
+}
+
 /** nginx as deploy/nginx/balancer.sh starts it, with a folder of its own. */
 export class Balancer {
   errors = '';

@@ -4,6 +4,17 @@ import { resolve } from 'node:path';
 
 /** Longer than a program takes to end by itself when nobody uses it any more. */
 const KILL_AFTER_MS = 30_000;
+/** Once nobody wants to wait. */
+const HURRY_MS = 1_000;
+
+const ending = new Set<() => void>();
+let isHurried = false;
+
+/** From now on no program gets longer than a second to end, those included that are ending already. */
+export function hurry(): void {
+  isHurried = true;
+  for (const end of ending) end();
+}
 
 /**
  * One of our programs as a process. It has a process group of its own, so that Ctrl-C reaches it only through
@@ -47,12 +58,24 @@ export class Child {
     return ready;
   }
 
-  async stop(killAfterMs = KILL_AFTER_MS): Promise<void> {
+  /** Resolves with whether it ended well: what was cut short or had to be killed did not. */
+  async stop(killAfterMs = KILL_AFTER_MS): Promise<boolean> {
     const child = this.#process;
-    if (child?.exitCode !== null || child.signalCode !== null) return;
-    const timer = setTimeout(() => child.kill('SIGKILL'), killAfterMs);
+    if (child?.exitCode !== null || child.signalCode !== null) return true;
+    const kill = () => child.kill('SIGKILL');
+    const timers = [setTimeout(kill, isHurried ? HURRY_MS : killAfterMs)];
+    const end = () => {
+      child.kill('SIGTERM');
+      timers.push(setTimeout(kill, HURRY_MS));
+    };
+    ending.add(end);
     child.kill('SIGTERM');
+    // One that is stopped (SIGSTOP) would not hear of it.
+    child.kill('SIGCONT');
     await once(child, 'exit');
-    clearTimeout(timer);
+    for (const timer of timers) clearTimeout(timer);
+    ending.delete(end);
+    // What it says as it ends changes `child`, which TypeScript doesn't see.
+    return (child.exitCode as number | null) === 0;
   }
 }

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, realpathSync, rmSync } from 'node:fs';
+import { realpathSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { parseCount } from './options.js';
+import { makeFolder, parseCount } from './options.js';
 
 /** macOS has a byte less for its end than Linux, and both much less than for other paths. */
 const MAX_PATH_BYTES = 103;
@@ -21,7 +21,7 @@ export class Control {
 
   /** Rejects when another one has the folder. `scale` resolves with what was done. */
   static async open(folder: string, scale: (count: number) => Promise<string>): Promise<Control> {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     const path = socketPath(folder);
     const other = await meet(path);
     if (other !== undefined) {

@@ -1,21 +1,28 @@
+import { hurry } from './child.js';
 import { parseOptions } from './options.js';
 import { Stack } from './stack.js';
 import { say } from './terminal.js';
 
 const PARENT_CHECK_MS = 100;
+const SECOND_SIGNAL_MS = 300;
 
 const options = parseOptions(process.argv.slice(3));
 const stack = new Stack(options);
 let stopping: Promise<void> | undefined;
+let firstSignalAt: number | undefined;
 
-/** Stops what was started; a signal that comes twice changes nothing, since stopping is bounded in time. */
+/** Stops what was started. Exits with 1 if something was cut short. */
 function stop(exitCode: number): void {
   process.exitCode ??= exitCode;
-  stopping ??= stack.stop().then(() => process.exit());
+  stopping ??= stack.stop().then((isClean) => process.exit(isClean ? undefined : 1));
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
+    const now = performance.now();
+    firstSignalAt ??= now;
+    // One Ctrl-C arrives twice, from the terminal and from npm.
+    if (now - firstSignalAt > SECOND_SIGNAL_MS) hurry();
     stop(0);
   });
 }

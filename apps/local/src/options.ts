@@ -1,4 +1,5 @@
-import { resolve } from 'node:path';
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 
 const ROOT = resolve(import.meta.dirname, '../../../..');
@@ -96,6 +97,28 @@ export function parseScaleOptions(args: readonly string[]): ScaleOptions {
 /** Relative to the repository, wherever npm was called. */
 export function dataFolder(data: string): string {
   return resolve(ROOT, data);
+}
+
+/** One level after the other: below /proc Node's own recursion never ends. Throws when it can't be had or written. */
+export function makeFolder(folder: string): void {
+  const make = (path: string) => {
+    if (existsSync(path)) return;
+    make(dirname(path));
+    mkdirSync(path);
+  };
+  try {
+    make(folder);
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    if (!statSync(folder).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(
+      `--data: ${folder} can't be made or written (${code ?? 'error'}); choose another folder.`,
+      {
+        cause: error,
+      },
+    );
+  }
 }
 
 function parsePort(text: string): number {

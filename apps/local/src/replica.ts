@@ -43,10 +43,10 @@ export class Replica {
     await this.#child.stop(Number(this.environment['SHUTDOWN_TIMEOUT_MS']) + CLEANUP_MS);
   }
 
-  /** Resolves soon: for when nobody is left to answer. */
-  async stop(): Promise<void> {
+  /** Resolves soon, with whether it had nothing to cut: for when nobody is left to answer. */
+  async stop(): Promise<boolean> {
     this.#isWanted = false;
-    await this.#child.stop();
+    return this.#child.stop();
   }
 
   #newChild(): Child {

@@ -77,10 +77,11 @@ export class Replicas {
   }
 
   /** The balancer first: it takes nothing new, and what it has it needs the replicas for. */
-  async stop(): Promise<void> {
+  async stop(): Promise<boolean> {
     this.#watch.stop();
     await this.balancer.stop();
-    await Promise.all([...this.#running].map((replica) => replica.stop()));
+    const ended = await Promise.all([...this.#running].map((replica) => replica.stop()));
+    return ended.every(Boolean);
   }
 
   async #add(count: number): Promise<void> {

@@ -5,7 +5,7 @@ import { styleText } from 'node:util';
 import { assertNginx, Balancer } from './balancer.js';
 import { Child } from './child.js';
 import { Control } from './control.js';
-import { dataFolder, type Options } from './options.js';
+import { dataFolder, makeFolder, type Options } from './options.js';
 import { Replicas } from './replicas.js';
 import { Tally } from './tally.js';
 
@@ -46,12 +46,14 @@ export class Stack {
     else await this.#startReplicas(this.options.replicas);
   }
 
-  /** What takes requests first: it may have uploads to finish, for which it needs the store. */
-  async stop(): Promise<void> {
+  /**
+   * What takes requests first: it may have uploads to finish, for which it needs the store. Resolves with whether all of
+   * them were.
+   */
+  async stop(): Promise<boolean> {
     this.#control?.close();
-    await this.#replicas?.stop();
-    await this.#api.stop();
-    await this.#store?.stop();
+    const ended = [(await this.#replicas?.stop()) ?? true, await this.#api.stop()];
+    return [...ended, (await this.#store?.stop()) ?? true].every(Boolean);
   }
 
   /** What to tell the user: how to go on, and what keeps images from being uploaded yet. */
@@ -78,6 +80,7 @@ export class Stack {
   };
 
   async #startOne(): Promise<void> {
+    if (this.#store) makeFolder(this.#folder);
     // It only tells `npm run scale` that there is nothing to scale.
     this.#control = await Control.open(this.#folder, () => {
       throw new Error(

@@ -229,6 +229,30 @@ describe('npm start -- --replicas, before anything is started', () => {
     expect(await scale(1)).toContain('nothing to do');
   });
 
+  it('asks no replica that hangs, has it back when it goes on, and ends although one is stopped', async () => {
+    const naru = await start(['--replicas', '2']);
+    const who = async () => {
+      const answers = await times(4, () => naru.get('/openapi.json'));
+      return Object.keys(tally(answers)).length;
+    };
+    await until(async () => (await who()) === 2);
+    const [, hung] = naru.pids(API);
+    process.kill(hung!, 'SIGSTOP');
+    // It is taken out within 3 s where there is CPU to spare: deploy/test/feed.test.js.
+    await until(async () => (await Promise.race([who(), sleep(2_000, 0)])) === 1);
+    expect(await times(6, () => naru.upload(SAMPLE).then(({ status }) => status))).toEqual(
+      Array(6).fill(201),
+    );
+    process.kill(hung!, 'SIGCONT');
+    await until(async () => (await who()) === 2);
+
+    process.kill(hung!, 'SIGSTOP');
+    const pids = naru.pids();
+    naru.npm.kill('SIGINT');
+    expect(await Promise.race([naru.exited, sleep(60_000)])).toEqual([0, null]);
+    await expectNothingLeft(pids);
+  });
+
   it('stops everything when nginx ends', async () => {
     const naru = await start(['--replicas', '1']);
     const pids = naru.pids();

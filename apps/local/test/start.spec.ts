@@ -2,6 +2,7 @@ import { exec } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort, isOpen, Npm, ROOT, SAMPLE, Start } from './npm-start.js';
 
@@ -39,6 +40,28 @@ describe('npm start', () => {
     second.npm.kill('SIGTERM');
     expect(await second.exited).toEqual([0, null]);
     expect(await isOpen(port)).toBe(false);
+  });
+
+  it('says that an upload was cut, by its exit code, and ends at once when it is told twice', async () => {
+    const start = await Start.at(port, ['--data', data], { SHUTDOWN_TIMEOUT_MS: '60000' }).ready();
+    const upload = start.startUpload({ 'transfer-encoding': 'chunked' });
+    upload.on('error', () => undefined).write('--naru');
+    await sleep(1_000);
+    const since = performance.now();
+    start.npm.kill('SIGINT');
+    await sleep(1_000);
+    start.npm.kill('SIGINT');
+    expect(await start.exited).toEqual([1, null]);
+    expect(performance.now() - since).toBeLessThan(20_000);
+    expect(await isOpen(port)).toBe(false);
+  });
+
+  it('names a folder that it can not make', async () => {
+    const start = Start.at(port, ['--data', '/proc/naru']);
+    expect(await start.exited).toEqual([1, null]);
+    expect(start.output).toMatch(
+      /^--data: \/proc\/naru can't be made or written \(\w+\); choose another folder\.$/m,
+    );
   });
 
   it('has nothing to scale, and ends everything when npm is killed', async () => {

@@ -17,7 +17,11 @@ import {
 import { type NestExpressApplication } from '@nestjs/platform-express';
 import sharp from 'sharp';
 import supertest from 'supertest';
-import { type ObjectStoreServer, startObjectStore } from '../../object-store/src/object-store-server.js';
+import {
+  type ObjectStoreServer,
+  type ObjectStoreServerOptions,
+  startObjectStore,
+} from '../../object-store/src/object-store-server.js';
 import { createApp } from '../src/app.js';
 import { readConfig } from '../src/config.js';
 
@@ -34,10 +38,11 @@ export class Bucket {
   credentials = CREDENTIALS;
   region = process.env['E2E_S3_REGION'] ?? 'us-east-1';
 
-  static async open(): Promise<Bucket> {
+  /** `options` are of the embedded store; with some, it is the embedded one in any case. */
+  static async open(options?: Pick<ObjectStoreServerOptions, 'vendor'>): Promise<Bucket> {
     const bucket = new Bucket();
     const { E2E_S3_ENDPOINT, E2E_S3_ACCESS_KEY_ID, E2E_S3_SECRET_ACCESS_KEY } = process.env;
-    if (E2E_S3_ENDPOINT) {
+    if (E2E_S3_ENDPOINT && !options) {
       bucket.endpoint = E2E_S3_ENDPOINT;
       bucket.credentials = {
         accessKeyId: E2E_S3_ACCESS_KEY_ID ?? '',
@@ -45,7 +50,7 @@ export class Bucket {
       };
     } else {
       bucket.#dataDir = mkdtempSync(join(tmpdir(), 'naru-e2e-'));
-      bucket.#server = await startObjectStore({ dataDir: bucket.#dataDir, ...CREDENTIALS });
+      bucket.#server = await startObjectStore({ dataDir: bucket.#dataDir, ...CREDENTIALS, ...options });
       bucket.endpoint = bucket.#server.url;
     }
     bucket.#client = new S3Client({

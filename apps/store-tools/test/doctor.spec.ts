@@ -139,6 +139,7 @@ it('says that a server is no store, and that it is the setting which is wrong', 
     2,
     expect.stringMatching(/answers 200, but not as an S3 store does.*S3_END/),
   ]);
+  server.closeAllConnections();
   server.close();
 });
 

@@ -58,7 +58,14 @@ export async function examine(options: S3Options, signal: AbortSignal): Promise<
   }
   const probes = PROBES.map(({ name, isNeeded, does }) => {
     const { outcome, detail = '' } = found.get(name) ?? { outcome: 'skipped' };
-    return { name, isNeeded, outcome, detail, does: does(outcome, options) };
+    const isUnknown = outcome === 'failed' && !isNeeded;
+    return {
+      name,
+      isNeeded,
+      outcome,
+      detail,
+      does: isUnknown ? 'try again when the store is well' : does(outcome, options),
+    };
   });
   return {
     endpoint: bucketUrl(options).origin,

@@ -19,6 +19,6 @@ export function toText({ bucket, before, uploads, left, images, orphans, dryRun 
     ),
     `bucket ${bucket}, unfinished uploads begun before ${before}: ${counts}; ` +
       `${left.young} younger and ${left.foreign} of others left alone`,
-    `images/: ${images} images, ${orphans.length} orphans (reported, never deleted)\n`,
+    `objects below images/: ${images} of Naru, ${orphans.length} orphans, which are reported and never deleted\n`,
   ].join('\n');
 }

@@ -1,8 +1,8 @@
 import { ListObjectsCommand } from '@aws-sdk/client-s3';
 import { meet } from '../../store.js';
-import { either, isNamed, type Probe } from './probe.js';
+import { either, isNamed, no, type Probe } from './probe.js';
 
-/** More than requests and whole seconds can account for. */
+/** More than slow answers and whole seconds can account for. */
 const CLOCK_MS = 60_000;
 
 /** Whether there is a store, and whether it lets us in. */
@@ -26,8 +26,9 @@ export const ACCESS: readonly Probe[] = [
     run: async ({ options }, signal) => {
       const aheadMs = await meet(options, signal);
       if (aheadMs === undefined) return { outcome: 'skipped', detail: 'the store tells no time' };
-      const detail = `the store is ${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs < 0 ? 'behind' : 'ahead'}`;
-      return { outcome: Math.abs(aheadMs) < CLOCK_MS ? 'yes' : 'no', detail };
+      const seconds = Math.round(Math.abs(aheadMs) / 1000);
+      const detail = `the store is ${seconds} s ${aheadMs < 0 ? 'behind' : 'ahead'}`;
+      return Math.abs(aheadMs) < CLOCK_MS ? undefined : no(detail);
     },
     does: either(
       'Naru signs by the clock of this machine',

@@ -4,6 +4,7 @@ import { postForm, presignPut } from './signed.js';
 import { either, type Finding, isNamed, no, type Probe } from './probe.js';
 
 const IGNORED = 'the condition is ignored: a second write replaces the first';
+const FIRST_WINS = 'of requests at once under one Idempotency-Key the first wins';
 const LAST_WINS = 'of requests at once under one Idempotency-Key the last wins';
 
 /** What vendors differ in; Naru works without. */
@@ -16,10 +17,11 @@ export const EXTRAS: readonly Probe[] = [
       await bench.put('once', 'first', signal, { IfNoneMatch: '*' });
       return refused(() => bench.put('once', 'second', signal, { IfNoneMatch: '*' }));
     },
-    does: either(
-      'of requests at once under one Idempotency-Key the first wins',
-      `set S3_CONDITIONAL_PUT=false; ${LAST_WINS}`,
-    ),
+    does: (outcome, { conditionalPut }) => {
+      if (outcome === 'yes')
+        return conditionalPut ? FIRST_WINS : `with S3_CONDITIONAL_PUT=true, ${FIRST_WINS}`;
+      return conditionalPut ? `set S3_CONDITIONAL_PUT=false; ${LAST_WINS}` : `Naru looks first; ${LAST_WINS}`;
+    },
   },
   {
     name: 'conditional complete',
@@ -66,7 +68,7 @@ export const EXTRAS: readonly Probe[] = [
       return no('a checksum is taken, but not compared');
     },
     does: () =>
-      'sends none (some vendors refuse them); over http its signature guards the bytes, over https TLS',
+      'Naru sends none (some vendors refuse them); over http its signature guards the bytes, over https TLS',
   },
   {
     name: 'presigned PUT',

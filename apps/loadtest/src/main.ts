@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { z } from 'zod';
-import { say, show } from '../../local/src/terminal.js';
+import { rewrites, say, show } from '../../local/src/terminal.js';
 import { compare } from './figures/compare.js';
 import { forecast } from './figures/forecast.js';
 import { type Summary, summarySchema } from './figures/summary.js';
@@ -84,7 +84,11 @@ async function run(options: RunOptions): Promise<number> {
       await k6.stop();
       await stack.stop();
     };
-    const summary = await measure(options, stack, k6, { say, show });
+    const summary = await measure(options, stack, k6, {
+      say,
+      // A file keeps only what stays.
+      show: rewrites ? show : () => undefined,
+    });
     await write(folder, summary, options);
     isWritten = true;
     process.stdout.write(resultText(summary, options.lang));

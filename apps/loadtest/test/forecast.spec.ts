@@ -67,6 +67,12 @@ describe('a forecast is refused', () => {
     expect(refusalsOf(summary(rates))).toEqual(['throttled']);
   });
 
+  it('when not the quotas but the whole machine bound the replicas', () => {
+    const busy = round(41, { cpuCores: { ...round(41).cpuCores, machine: 1.97 } });
+    expect(refusalsOf(summary({ ...law(0.05, 0), 4: [busy, round(41)] }))).toEqual([]);
+    expect(refusalsOf(summary({ ...law(0.05, 0), 4: [busy] }))).toEqual(['machine-full']);
+  });
+
   it('when requests failed', () => {
     const rates = { ...law(0.05, 0), 3: [round(32, { errors: 9 }), round(33)] };
     expect(refusalsOf(summary(rates))).toEqual(['errors']);

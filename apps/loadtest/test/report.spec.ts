@@ -36,7 +36,7 @@ describe('the report', () => {
   it('speaks Korean', () => {
     const html = toHtml(MEASURED, 'ko');
     expect(html).toContain('<html lang="ko">');
-    expect(html).toContain('복제본 3개는 한 개의 3.00배를 처리합니다');
+    expect(html).toContain('레플리카 3개는 한 개의 3.00배를 처리합니다');
   });
 });
 

@@ -15,7 +15,7 @@ export interface Question {
 export type Refusal =
   /** One point of measurement each: replicas shared the CPU, so that more of them can't show. */
   | { readonly why: 'not-scale-out' }
-  | { readonly why: 'throttled' | 'errors'; readonly replicas: readonly number[] }
+  | { readonly why: 'throttled' | 'errors' | 'machine-full'; readonly replicas: readonly number[] }
   | { readonly why: 'too-few-counts'; readonly counts: number }
   | { readonly why: 'too-few-points'; readonly points: number }
   | { readonly why: 'poor-fit'; readonly rSquared: number | null }
@@ -68,6 +68,10 @@ export function forecast(summary: Summary, question: Question): Forecast {
     refusals.push({ why: 'throttled', replicas: throttled.map(({ replicas }) => replicas) });
   const failed = runs.filter((run) => run.errors > MAX_ERRORS * run.requests);
   if (failed.length > 0) refusals.push({ why: 'errors', replicas: failed.map(({ replicas }) => replicas) });
+  const full = runs.filter(({ saturated }) => saturated.includes('machine'));
+  if (target.isScaleOut && full.length > 0) {
+    refusals.push({ why: 'machine-full', replicas: full.map(({ replicas }) => replicas) });
+  }
   if (runs.length < MIN_COUNTS) refusals.push({ why: 'too-few-counts', counts: runs.length });
   else if (points.length <= MIN_COUNTS) refusals.push({ why: 'too-few-points', points: points.length });
 

@@ -60,7 +60,7 @@ export function notes(summary: Summary, lang: Language): string[] {
   const { target, runs } = summary;
   const most = Math.max(...runs.map(({ megabytesPerSecond }) => megabytesPerSecond));
   const missed = [...new Set(runs.flatMap((run) => run.missed))];
-  const full = runs.filter(({ saturated }) => saturated.includes('machine')).map(({ replicas }) => replicas);
+  const full = fullOf(summary);
   return [
     ...runs
       .filter(({ throttled }) => throttled.length > 0)
@@ -83,6 +83,7 @@ export function notes(summary: Summary, lang: Language): string[] {
 export function headline(summary: Summary, lang: Language): string | undefined {
   const most = summary.runs.at(-1);
   if (!summary.target.isScaleOut || most?.speedup == null || most.replicas === 1) return undefined;
+  if (fullOf(summary).length > 0) return undefined;
   return WORDS[lang].headline(most.replicas, most.speedup.toFixed(2));
 }
 
@@ -155,7 +156,12 @@ export function forecastText(summary: Summary, asked: Question, found: Forecast,
   ].join('\n');
 }
 
-export function standing({ target }: Summary, words: Words): string {
+/** Numbers of replicas with which the machine itself had no more to give, so that quotas were not what bound them. */
+function fullOf({ runs }: Summary): number[] {
+  return runs.filter(({ saturated }) => saturated.includes('machine')).map(({ replicas }) => replicas);
+}
+
+function standing({ target }: Summary, words: Words): string {
   if (target.kind === 'url') return words.url;
   return target.isScaleOut && target.cpusPerReplica !== null
     ? words.quota(target.cpusPerReplica)

@@ -134,6 +134,8 @@ export const WORDS: Record<Language, Words> = {
           return `throttled: the generator held the load back with ${refusal.replicas.join(', ')} replicas. Measure from a machine of its own.`;
         case 'errors':
           return `errors: more than 0.1 % of the requests failed with ${refusal.replicas.join(', ')} replicas.`;
+        case 'machine-full':
+          return `machine-full: with ${refusal.replicas.join(', ')} replicas the whole machine was busy, so that not the quotas alone bound them. Take a smaller --cpus, or an idle machine.`;
         case 'too-few-counts':
           return `too-few-counts: ${refusal.counts} numbers of replicas were measured, and three coefficients take three. Measure with --replicas 1,2,3,4.`;
         case 'too-few-points':
@@ -170,27 +172,27 @@ export const WORDS: Record<Language, Words> = {
   },
   ko: {
     title: '부하 속의 나루',
-    replicas: '복제본',
-    throughput: '복제본 수별 처리량',
+    replicas: '레플리카',
+    throughput: '레플리카 수별 처리량',
     uploadsPerSecond: '초당 업로드',
     ideal: '이상: 한 개의 N배',
     measured: '측정값',
     error: '95 % 구간',
-    latency: '복제본 수별 지연 시간',
+    latency: '레플리카 수별 지연 시간',
     overTime: '시간별 처리량',
     seconds: '초',
     errors: '오류',
     availability: '가용성',
     connections: '초당 연결 (동시)',
     cpu: '업로드당 CPU, ms',
-    shares: '복제본별 몫',
+    shares: '레플리카별 몫',
     speedup: '속도 향상',
     efficiency: '효율',
     saturated: '포화',
     parts: {
-      replicas: '복제본 CPU',
+      replicas: '레플리카 CPU',
       balancer: '로드 밸런서',
-      store: '저장소',
+      store: '스토리지',
       generator: '부하 생성기',
       network: '네트워크',
       machine: '기계 전체',
@@ -202,44 +204,46 @@ export const WORDS: Record<Language, Words> = {
     started: (replica) => `${replica} 복귀`,
     round: '회차',
     quota: (cores) =>
-      `한 대의 기계에서 잰 스케일 아웃: 복제본마다 CPU를 ${cores} 코어로 제한해, 하나를 늘리면 기계를 한 대 늘린 것처럼 CPU 몫도 하나 늘어납니다. 비율을 보십시오. 절댓값은 ${cores} 코어의 값입니다.`,
+      `한 대의 기계에서 잰 스케일 아웃: 레플리카마다 CPU를 ${cores} 코어로 제한해, 하나를 늘리면 기계를 한 대 늘린 것처럼 CPU 몫도 하나 늘어납니다. 비율을 보십시오. 절댓값은 ${cores} 코어의 값입니다.`,
     noQuota:
-      '스케일 아웃이 아닙니다: 복제본에 CPU 제한이 없어 서로, 그리고 nginx, 저장소, 부하 생성기와 이 기계를 나눠 썼습니다. 여기서는 복제본을 늘려도 CPU가 늘지 않으므로, 그 수는 나루가 어떻게 확장되는지 말해 주지 않습니다. 그것을 보려면 --against compose를 쓰십시오.',
+      '스케일 아웃이 아닙니다: 레플리카에 CPU 제한이 없어 서로, 그리고 nginx, 스토리지, 부하 생성기와 이 기계를 나눠 썼습니다. 여기서는 레플리카을 늘려도 CPU가 늘지 않으므로, 그 수는 나루가 어떻게 확장되는지 말해 주지 않습니다. 그것을 보려면 --against compose를 쓰십시오.',
     machineFull: (replicas) =>
-      `복제본 ${replicas}개일 때 기계 전체가 바빠, CPU 제한만이 한계는 아니었습니다. 더 작은 --cpus, 더 적은 복제본, 한가한 기계로 측정하십시오.`,
-    url: '바깥에서, 있는 그대로 측정했습니다. 복제본, 로드 밸런서, 저장소가 쓴 CPU는 여기서 볼 수 없습니다.',
+      `레플리카 ${replicas}개일 때 기계 전체가 바빠, CPU 제한만이 한계는 아니었습니다. 더 작은 --cpus, 더 적은 레플리카, 한가한 기계로 측정하십시오.`,
+    url: '바깥에서, 있는 그대로 측정했습니다. 레플리카, 로드 밸런서, 스토리지가 쓴 CPU는 여기서 볼 수 없습니다.',
     network: (share, most) =>
-      `가장 많을 때가 1 Gbit/s 로드 밸런서가 나르는 양의 ${share} %였습니다. 그 한계는 복제본이 몇 개든 초당 약 ${most}건입니다.`,
+      `가장 많을 때가 1 Gbit/s 로드 밸런서가 나르는 양의 ${share} %였습니다. 그 한계는 레플리카이 몇 개든 초당 약 ${most}건입니다.`,
     machine: '기계',
     how: '측정 방법',
-    headline: (replicas, speedup) => `복제본 ${replicas}개는 한 개의 ${speedup}배를 처리합니다`,
+    headline: (replicas, speedup) => `레플리카 ${replicas}개는 한 개의 ${speedup}배를 처리합니다`,
     glossary:
-      '처리량은 회차 평균과 95 % 구간(스튜던트 t), 백분위수는 회차의 중앙값이고, 가용성의 9의 개수는 이만한 요청 수로 보일 수 있는 만큼입니다. “업로드당 CPU”는 복제본 + 로드 밸런서 + 저장소 + 부하 생성기입니다.',
+      '처리량은 회차 평균과 95 % 구간(스튜던트 t), 백분위수는 회차의 중앙값이고, 가용성의 9의 개수는 이만한 요청 수로 보일 수 있는 만큼입니다. “업로드당 CPU”는 레플리카 + 로드 밸런서 + 스토리지 + 부하 생성기입니다.',
     metrics: {
       rps: '초당 업로드',
       p50Ms: 'p50, ms',
       p95Ms: 'p95, ms',
       p99Ms: 'p99, ms',
       errors: '회차당 오류',
-      cpuMsPerUpload: '업로드당 복제본 CPU, ms',
+      cpuMsPerUpload: '업로드당 레플리카 CPU, ms',
     },
     verdicts: { better: '좋아짐', worse: '나빠짐', noise: '오차 범위', unknown: '회차 부족' },
     change: '변화',
     differing: (name, before, after) => `참고  두 결과의 ${name} 설정이 다릅니다: ${before} → ${after}`,
-    unmatched: (counts) => `참고  복제본 ${counts}개는 한쪽에만 있습니다`,
+    unmatched: (counts) => `참고  레플리카 ${counts}개는 한쪽에만 있습니다`,
     nothingChanged: '오차 범위를 넘는 변화는 없습니다.',
     each95:
       '값마다 따로 95 %로, 회차에 대한 웰치 구간으로 판단합니다. 그대로인 값 스무 개 중 하나는 변한 것처럼 보입니다.',
     refusal: (refusal) => {
       switch (refusal.why) {
         case 'not-scale-out':
-          return 'not-scale-out: 복제본마다 CPU 제한이 없어 복제본 수가 아무것도 바꾸지 않았습니다. --against compose로 측정하십시오.';
+          return 'not-scale-out: 레플리카마다 CPU 제한이 없어 레플리카 수가 아무것도 바꾸지 않았습니다. --against compose로 측정하십시오.';
         case 'throttled':
-          return `throttled: 복제본 ${refusal.replicas.join(', ')}개일 때 부하 생성기가 부하를 다 만들지 못했습니다. 다른 기계에서 부하를 만드십시오.`;
+          return `throttled: 레플리카 ${refusal.replicas.join(', ')}개일 때 부하 생성기가 부하를 다 만들지 못했습니다. 다른 기계에서 부하를 만드십시오.`;
         case 'errors':
-          return `errors: 복제본 ${refusal.replicas.join(', ')}개일 때 요청의 0.1 %보다 많이 실패했습니다.`;
+          return `errors: 레플리카 ${refusal.replicas.join(', ')}개일 때 요청의 0.1 %보다 많이 실패했습니다.`;
+        case 'machine-full':
+          return `machine-full: 레플리카 ${refusal.replicas.join(', ')}개일 때 기계 전체가 바빠, CPU 제한만이 한계는 아니었습니다. 더 작은 --cpus나 한가한 기계로 측정하십시오.`;
         case 'too-few-counts':
-          return `too-few-counts: 측정한 복제본 수가 ${refusal.counts}가지뿐인데, 계수가 셋이라 셋이 필요합니다. --replicas 1,2,3,4로 측정하십시오.`;
+          return `too-few-counts: 측정한 레플리카 수가 ${refusal.counts}가지뿐인데, 계수가 셋이라 셋이 필요합니다. --replicas 1,2,3,4로 측정하십시오.`;
         case 'too-few-points':
           return `too-few-points: 측정 ${refusal.points}번으로는 오차를 알 수 없습니다. --rounds를 늘리십시오.`;
         case 'poor-fit':
@@ -247,29 +251,29 @@ export const WORDS: Record<Language, Words> = {
             ? 'poor-fit: 측정값이 모두 같아 R²가 없습니다.'
             : `poor-fit: 법칙이 측정값의 ${number(100 * refusal.rSquared, 0)} %만 설명합니다(R²). 90 %는 되어야 합니다. --rounds를 늘리십시오.`;
         case 'alpha-over-1':
-          return `alpha-over-1: 경합 ${number(refusal.alpha, 2)}은 일 전체보다 많습니다. 복제본이 아닌 다른 것이 측정되었습니다.`;
+          return `alpha-over-1: 경합 ${number(refusal.alpha, 2)}은 일 전체보다 많습니다. 레플리카이 아닌 다른 것이 측정되었습니다.`;
         case 'never':
-          return `never: 법칙에 따르면 복제본이 몇 개든 감당하지 못합니다. 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건입니다.`;
+          return `never: 법칙에 따르면 레플리카이 몇 개든 감당하지 못합니다. 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건입니다.`;
         case 'extrapolated':
-          return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 복제본으로 측정하십시오.`;
+          return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 레플리카으로 측정하십시오.`;
         case 'p95-too-short':
-          return `p95-too-short: 이런 복제본으로는 몇 개든 p95 ${number(refusal.least, 0)} ms 아래가 될 수 없습니다. 복제본마다 CPU를 더 주십시오.`;
+          return `p95-too-short: 이런 레플리카으로는 몇 개든 p95 ${number(refusal.least, 0)} ms 아래가 될 수 없습니다. 레플리카마다 CPU를 더 주십시오.`;
       }
     },
     noAnswer: '이 측정으로는 답할 수 없습니다:',
-    answer: (load, best, low, high) => `${load}: 복제본 ${best}개 (95 %: ${low}~${high}개)`,
+    answer: (load, best, low, high) => `${load}: 레플리카 ${best}개 (95 %: ${low}~${high}개)`,
     load: (rps, p95) => `초당 업로드 ${rps}건${p95 === undefined ? '' : `, p95 ${p95} ms 미만`}`,
-    ofSize: (cores) => `복제본은 측정한 것과 같은, 하나에 ${cores} 코어짜리입니다.`,
+    ofSize: (cores) => `레플리카은 측정한 것과 같은, 하나에 ${cores} 코어짜리입니다.`,
     fit: '보편 확장성 법칙(USL)',
     contention: '경합 α',
     coherence: '일관성 β',
-    one: '복제본 하나 λ, 초당 업로드',
+    one: '레플리카 하나 λ, 초당 업로드',
     link: (link, rps, balancers) =>
       `네트워크: ${link} Gbit/s 로드 밸런서 하나는 N과 상관없이 초당 ${rps}건까지 나릅니다. 이 부하에는 ${balancers}대가 필요합니다.`,
     store: (rps, cores) =>
-      `저장소: 측정한 저장소는 초당 약 ${rps}건에서 코어 ${cores}개를 다 씁니다(업로드당 CPU로 계산).`,
+      `스토리지: 측정한 스토리지는 초당 약 ${rps}건에서 코어 ${cores}개를 다 씁니다(업로드당 CPU로 계산).`,
     assumption:
-      'p95는 무작위로 도착하고 복제본마다 줄이 하나라고(M/M/1) 가정합니다: p95 = ln 20 × S ÷ (1 − 부하). loadtest/breaking-point.js로 잴 수 있습니다.',
+      'p95는 무작위로 도착하고 레플리카마다 줄이 하나라고(M/M/1) 가정합니다: p95 = ln 20 × S ÷ (1 − 부하). loadtest/breaking-point.js로 잴 수 있습니다.',
     forecast: '예측',
   },
 };

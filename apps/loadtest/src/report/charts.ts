@@ -180,7 +180,7 @@ export function timeChart({ runs }: Summary, lang: Language, theme: Theme): stri
             silent: true,
             animation: false,
             lineStyle: { color: colors.mark, type: 'solid' as const },
-            label: { color: colors.text, fontFamily: FONT, textBorderWidth: 0 },
+            label: { color: colors.text, fontFamily: FONT, textBorderWidth: 0, position: 'insideEndTop' },
             data: round.marks.map(({ second, what, replica }) => ({
               xAxis: second,
               label: { formatter: words[what](replica) },

@@ -26,7 +26,7 @@ export function toHtml(summary: Summary, lang: Language): string {
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1600px; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--text); font: 16px/1.5 system-ui, 'Noto Sans KR', 'Noto Sans CJK KR', sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; } h2::first-letter { text-transform: uppercase; }
 p { margin: .4rem 0; max-width: 75ch; } .soft { color: var(--soft); }
 .headline { font-size: 1.3rem; font-weight: 600; margin-top: 1rem; }
 .note { background: var(--warm); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .9rem; max-width: 90ch; }

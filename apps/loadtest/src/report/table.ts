@@ -193,9 +193,7 @@ function ranged({ value, low, high }: Coefficient, digits: number): string {
 }
 
 function within(value: number, plusMinus: number | null, digits = 1): string {
-  return plusMinus === null
-    ? value.toFixed(digits)
-    : `${value.toFixed(digits)} ± ${plusMinus.toFixed(digits)}`;
+  return !plusMinus ? value.toFixed(digits) : `${value.toFixed(digits)} ± ${plusMinus.toFixed(digits)}`;
 }
 
 function errorsOf({ errors, requests, errorsByStatus }: Run): string {

@@ -206,12 +206,12 @@ export const WORDS: Record<Language, Words> = {
     quota: (cores) =>
       `한 대의 기계에서 잰 스케일 아웃: 레플리카마다 CPU를 ${cores} 코어로 제한해, 하나를 늘리면 기계를 한 대 늘린 것처럼 CPU 몫도 하나 늘어납니다. 비율을 보십시오. 절댓값은 ${cores} 코어의 값입니다.`,
     noQuota:
-      '스케일 아웃이 아닙니다: 레플리카에 CPU 제한이 없어 서로, 그리고 nginx, 스토리지, 부하 생성기와 이 기계를 나눠 썼습니다. 여기서는 레플리카을 늘려도 CPU가 늘지 않으므로, 그 수는 나루가 어떻게 확장되는지 말해 주지 않습니다. 그것을 보려면 --against compose를 쓰십시오.',
+      '스케일 아웃이 아닙니다: 레플리카에 CPU 제한이 없어 서로, 그리고 nginx, 스토리지, 부하 생성기와 이 기계를 나눠 썼습니다. 여기서는 레플리카를 늘려도 CPU가 늘지 않으므로, 그 수는 나루가 어떻게 확장되는지 말해 주지 않습니다. 그것을 보려면 --against compose를 쓰십시오.',
     machineFull: (replicas) =>
       `레플리카 ${replicas}개일 때 기계 전체가 바빠, CPU 제한만이 한계는 아니었습니다. 더 작은 --cpus, 더 적은 레플리카, 한가한 기계로 측정하십시오.`,
     url: '바깥에서, 있는 그대로 측정했습니다. 레플리카, 로드 밸런서, 스토리지가 쓴 CPU는 여기서 볼 수 없습니다.',
     network: (share, most) =>
-      `가장 많을 때가 1 Gbit/s 로드 밸런서가 나르는 양의 ${share} %였습니다. 그 한계는 레플리카이 몇 개든 초당 약 ${most}건입니다.`,
+      `가장 많을 때가 1 Gbit/s 로드 밸런서가 나르는 양의 ${share} %였습니다. 그 한계는 레플리카가 몇 개든 초당 약 ${most}건입니다.`,
     machine: '기계',
     how: '측정 방법',
     headline: (replicas, speedup) => `레플리카 ${replicas}개는 한 개의 ${speedup}배를 처리합니다`,
@@ -251,9 +251,9 @@ export const WORDS: Record<Language, Words> = {
             ? 'poor-fit: 측정값이 모두 같아 R²가 없습니다.'
             : `poor-fit: 법칙이 측정값의 ${number(100 * refusal.rSquared, 0)} %만 설명합니다(R²). 90 %는 되어야 합니다. --rounds를 늘리십시오.`;
         case 'alpha-over-1':
-          return `alpha-over-1: 경합 ${number(refusal.alpha, 2)}은 일 전체보다 많습니다. 레플리카이 아닌 다른 것이 측정되었습니다.`;
+          return `alpha-over-1: 경합 ${number(refusal.alpha, 2)}은 일 전체보다 많습니다. 레플리카가 아닌 다른 것이 측정되었습니다.`;
         case 'never':
-          return `never: 법칙에 따르면 레플리카이 몇 개든 감당하지 못합니다. 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건입니다.`;
+          return `never: 법칙에 따르면 레플리카가 몇 개든 감당하지 못합니다. 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건입니다.`;
         case 'extrapolated':
           return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 레플리카으로 측정하십시오.`;
         case 'p95-too-short':
@@ -263,7 +263,7 @@ export const WORDS: Record<Language, Words> = {
     noAnswer: '이 측정으로는 답할 수 없습니다:',
     answer: (load, best, low, high) => `${load}: 레플리카 ${best}개 (95 %: ${low}~${high}개)`,
     load: (rps, p95) => `초당 업로드 ${rps}건${p95 === undefined ? '' : `, p95 ${p95} ms 미만`}`,
-    ofSize: (cores) => `레플리카은 측정한 것과 같은, 하나에 ${cores} 코어짜리입니다.`,
+    ofSize: (cores) => `레플리카는 측정한 것과 같은, 하나에 ${cores} 코어짜리입니다.`,
     fit: '보편 확장성 법칙(USL)',
     contention: '경합 α',
     coherence: '일관성 β',

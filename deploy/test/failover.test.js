@@ -5,6 +5,7 @@
 //
 //   node --test deploy/test/failover.test.js
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
 import { after, before, describe, it } from 'node:test';
@@ -25,6 +26,7 @@ import {
   sleep,
   tally,
   times,
+  upload,
 } from './harness.js';
 
 const UPLOADS = 200;
@@ -72,6 +74,53 @@ for (const nginx of NGINXES) {
       const tried = balancer.log.filter(({ upstreamStatus }) => upstreamStatus.includes('502, '));
       assert.ok(tried.length > 0, 'the replica held no upload when it was killed');
       bee = await bee.again();
+    });
+
+    it('and stores it once, when a replica is killed between storing and answering', async (t) => {
+      let stored;
+      const isStored = new Promise((resolve) => (stored = resolve));
+      // Passes all on to the store, and keeps to itself that an image is there.
+      const secretive = http.createServer((request, response) => {
+        const { hostname, port } = new URL(store.url);
+        const { method, url: path, headers } = request;
+        const passed = http.request({ hostname, port, method, path, headers }, (answer) => {
+          if (method === 'PUT' && path.includes('/images/')) return stored(path);
+          response.writeHead(answer.statusCode, answer.headers);
+          answer.pipe(response);
+        });
+        request.pipe(passed);
+      });
+      await once(secretive.listen(0, '127.0.0.1'), 'listening');
+      t.after(() => {
+        secretive.close();
+        secretive.closeAllConnections();
+      });
+      const eel = await Replica.start('eel', `http://127.0.0.1:${secretive.address().port}`);
+      t.after(() => eel.stop('SIGKILL'));
+      const balancer = await start(t, { LB_REPLICAS: `${eel.address}, ${ant.address} backup` });
+      const image = picture(50_000);
+      const asked = upload(balancer.url, image);
+      const path = await isStored;
+      eel.signal('SIGKILL');
+      const { status, servedBy, image: told } = await asked;
+      assert.deepEqual([status, servedBy], [201, 'ant']);
+      assert.ok(path.includes(told.id), 'the second try stored another object than the first');
+      assert.deepEqual((await ask(`${balancer.url}/images/${told.id}`)).bytes, image);
+    });
+
+    it('and passes on the key that a client has given it', async (t) => {
+      const balancer = await start(t, { LB_REPLICAS: list(ant, bee) });
+      const headers = { 'Idempotency-Key': randomUUID() };
+      const image = picture(50_000);
+      const first = await upload(balancer.url, image, headers);
+      const second = await upload(balancer.url, image, headers);
+      assert.deepEqual([first.status, second.status], [201, 201]);
+      assert.notEqual(first.servedBy, second.servedBy);
+      assert.deepEqual(second.image, first.image);
+      assert.equal((await upload(balancer.url, picture(50_000), headers)).status, 422);
+      // Without one, two requests are two.
+      const others = [await upload(balancer.url, image), await upload(balancer.url, image)];
+      assert.equal(new Set([first, ...others].map((answer) => answer.image.id)).size, 3);
     });
 
     it('when a replica is stopped', async (t) => {

@@ -16,7 +16,8 @@ lost meanwhile.
 
   --no-build              take the image that the name stands for now: you have pulled, loaded or tagged it
   --at-once K             replace so many at a time; default: all, which takes twice the memory for a while
-  --timeout SECONDS       how long new replicas may take to be ready before they are taken away again; default: 120
+  --timeout SECONDS       how long new replicas may take to be ready, and then nginx to ask them, before they are taken
+                          away again; default: 120
   -f, --file FILE         files, project and variables, as for docker compose
   -p, --project-name NAME
   --env-file FILE
@@ -30,8 +31,6 @@ const MARK = '-draining';
 const POLL_MS = 500;
 // Past the time in which a replica ends by itself. Only one that hangs is still there then.
 const MARGIN_MS = 5_000;
-// nginx finds a new replica sooner, even one that it met before it listened (LB_FAIL_TIMEOUT).
-const ASKED_WITHIN_MS = 30_000;
 // For a balancer that can't be asked.
 const UNSEEN_MS = 10_000;
 // Old workers of nginx take no longer (worker_shutdown_timeout).
@@ -266,7 +265,7 @@ async function areAsked(project, added) {
   const [nginx] = (await containersOf(project, 'nginx')).filter(isServing);
   const everybody = (await replicas(project)).map(servedBy);
   const unseen = new Set(added.map(servedBy));
-  const until = performance.now() + ASKED_WITHIN_MS;
+  const until = performance.now() + options.timeoutMs;
   for (let round = 1; unseen.size > 0; round++) {
     const answers = nginx ? await askThrough(nginx, round, everybody.length * 2) : [];
     if (!answers.some((name) => everybody.includes(name))) {
@@ -278,7 +277,7 @@ async function areAsked(project, added) {
     for (const name of answers) unseen.delete(name);
     if (performance.now() > until)
       fail(
-        `nginx did not ask ${[...unseen].join(', ')} within ${ASKED_WITHIN_MS / 1000} s. Does LB_REPLICAS find new replicas?`,
+        `nginx did not ask ${[...unseen].join(', ')} within ${options.timeoutMs / 1000} s. Does LB_REPLICAS find new replicas?`,
       );
     await pause(POLL_MS);
   }
@@ -298,7 +297,7 @@ async function askThrough(nginx, round, number) {
     env.LB_TLS === 'on'
       ? `https://127.0.0.1:${env.LB_TLS_PORT || 8443}`
       : `http://127.0.0.1:${env.LB_PORT || 8080}`;
-  const one = `curl -ks -m 2 --interface 127.$i.${round % 250}.1 -o /dev/null -D - ${url}/health/live?$i.${round}`;
+  const one = `curl -ks -m 5 --interface 127.$i.${round % 250}.1 -o /dev/null -D - ${url}/health/live?$i.${round}`;
   const heads = await docker(
     'exec',
     nginx.Id,

@@ -11,7 +11,8 @@ describe('who serves', () => {
       ['ready', 'unready', 'hung', 'draining', 'gone', 'ready'],
       'af',
     ],
-    ['where none is ready, those that stay', ['gone', 'unready', 'draining', 'hung', 'new'], 'bd'],
+    ['where none is ready, those that say so', ['gone', 'unready', 'draining', 'hung', 'new'], 'b'],
+    ['where none of them answers, those that hang', ['gone', 'draining', 'hung', 'new'], 'c'],
     ['where none stays, those that drain', ['gone', 'draining', 'new', 'draining'], 'bd'],
     ['where none is left, all that are known', ['gone', 'new'], 'ab'],
   ])('%s', (_, statuses, expected) => {

@@ -41,10 +41,11 @@ export function formatReplica({ port, options }: Entry, address: string): string
 
 /**
  * Who is to get requests. Where nobody is ready somebody has to be there all the same, so that clients get a replica's own
- * answer, which says why and when to come again: those that stay, then those that are about to end, then all.
+ * answer, which says why and when to come again: those that say so, then those that hang, then those that are about to end,
+ * then all.
  */
 export function whoServes(replicas: readonly { entry: string; status: Status }[]): string[] {
-  const preference: readonly (readonly Status[])[] = [['ready'], ['unready', 'hung'], ['draining']];
+  const preference: readonly (readonly Status[])[] = [['ready'], ['unready'], ['hung'], ['draining']];
   const chosen =
     preference
       .map((statuses) => replicas.filter(({ status }) => statuses.includes(status)))

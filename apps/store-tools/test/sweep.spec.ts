@@ -165,7 +165,7 @@ it('exits 1 when nobody listens, and 2 when who listens is no store', async () =
   await new Promise((resolve) => server.close(resolve));
   expect(await run('sweep', [], environmentFor(url))).toMatchObject({
     code: 1,
-    errors: expect.stringContaining('nothing listens there'),
+    errors: `${url}: nothing listens there\n`,
   });
 });
 

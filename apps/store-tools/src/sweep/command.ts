@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { integer, readEnv } from '#env';
 import { S3_RULE, S3_VARIABLES, toS3Options } from '#object-store';
 import { type Call, EXIT, parseArguments, type Program } from '../program.js';
-import { meet, newClient } from '../store.js';
+import { bucketUrl, describe, meet, newClient, NoStoreError } from '../store.js';
 import { toText } from './report.js';
 import { Sweep } from './sweep.js';
 
@@ -36,11 +36,14 @@ export const sweep: Program = async (call) => {
     ],
   );
   const options = toS3Options(env);
-  const clockOffsetMs = (await meet(options, signal)) ?? 0;
+  const clockOffsetMs = await meet(options, signal).catch((error: unknown) => {
+    if (error instanceof NoStoreError) throw error;
+    throw new Error(`${bucketUrl(options).origin}: ${describe(error)}`);
+  });
   const s3 = newClient(options);
   const pass = new Sweep(s3, options.bucket, {
     // By the store's clock, which is the one that has dated the uploads.
-    before: new Date(Date.now() + clockOffsetMs - olderThanMs),
+    before: new Date(Date.now() + (clockOffsetMs ?? 0) - olderThanMs),
     dryRun: dryRun ?? false,
     metadata: metadata ?? false,
   });

@@ -335,6 +335,23 @@ describe('A request with an Idempotency-Key', () => {
       expect(await bucket.unfinished()).toEqual([]);
     });
 
+    it('puts no other image before the first one has its place, or each of two requests could win one', async () => {
+      let go = () => {};
+      const held = new Promise<Fault>((resolve) => {
+        go = () => resolve('pass');
+      });
+      store.seen.length = 0;
+      const puts = () => store.seen.filter((line) => line.startsWith('PUT'));
+      store.fault = (request) => (isPut(request) && puts().length === 1 ? held : 'pass');
+      const answered = firstUpload(randomUUID(), good, another).then((answer) => answer);
+      await until(async () => /^naru_uploads_in_flight 2$/m.test((await first.http.get('/metrics')).text));
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      expect(puts()).toHaveLength(1);
+      go();
+      expect((await answered).status).toBe(201);
+      expect(puts()).toHaveLength(2);
+    });
+
     it('goes on without conditional puts when the store says that it has none', async () => {
       store.fault = ({ headers }) => (headers['if-none-match'] === undefined ? 'pass' : 501);
       const plain = await Replica.start(bucket, { S3_ENDPOINT: store.url });

@@ -54,13 +54,12 @@ export async function run(program: Program, call: Call): Promise<number> {
   }
 }
 
-/** Throws a CommanderError in place of ending the process. */
-export function parseArguments<Options extends object>(command: Command, call: Call): Options {
+/** The command with the call's arguments in its `opts()`. Throws a CommanderError in place of ending the process. */
+export function parseArguments(command: Command, call: Call): Command {
   return command
     .exitOverride()
     .configureOutput({ writeOut: call.print, writeErr: call.complain })
     .helpOption('--help', 'show this')
     .allowExcessArguments(false)
-    .parse(call.args, { from: 'user' })
-    .opts<Options>();
+    .parse(call.args, { from: 'user' });
 }

@@ -178,10 +178,7 @@ function drawn({ head, rows }: Table): string[] {
 
 /** Of a text on a terminal, where a letter of Hangul takes two columns. */
 function width(text: string): number {
-  return [...text].reduce(
-    (sum, letter) => sum + (/[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uff00-\uff60]/.test(letter) ? 2 : 1),
-    0,
-  );
+  return text.length + (text.match(/[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uff00-\uff60]/g) ?? []).length;
 }
 
 function highOf(high: number): string {

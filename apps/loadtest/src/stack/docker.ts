@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
@@ -53,6 +53,6 @@ async function engine(path: string): Promise<unknown> {
   if (socketPath === undefined) throw new RunFailed('Docker is not on this machine.');
   const asked = request({ socketPath, path, timeout: 5_000 });
   asked.on('timeout', () => asked.destroy(new Error('Docker does not answer.')));
-  const [answer] = (await once(asked.end(), 'response')) as [import('node:http').IncomingMessage];
+  const [answer] = (await once(asked.end(), 'response')) as [IncomingMessage];
   return JSON.parse(await text(answer)) as unknown;
 }

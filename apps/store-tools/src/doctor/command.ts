@@ -8,7 +8,7 @@ import { toText } from './report.js';
 /** `npm run doctor` */
 export const doctor: Program = async (call) => {
   const { env, signal, print } = call;
-  const { json } = parseArguments<{ json?: true }>(
+  const { json } = parseArguments(
     new Command('npm run doctor --')
       .description(
         'Tries what the configured object store can do, and says what Naru makes of it.\n' +
@@ -16,7 +16,7 @@ export const doctor: Program = async (call) => {
       )
       .option('--json', 'print the result as JSON'),
     call,
-  );
+  ).opts<{ json?: true }>();
   const options = toS3Options(readEnv(S3_VARIABLES, env, [S3_RULE]));
   const diagnosis = await examine(options, signal);
   print(json ? `${JSON.stringify(diagnosis, undefined, 2)}\n` : toText(diagnosis));

@@ -53,7 +53,7 @@ export const sweep: Program = async (call) => {
 };
 
 function parseOptions(call: Call): Options {
-  return parseArguments<Options>(
+  return parseArguments(
     new Command('npm run sweep --')
       .description(
         'Aborts multipart uploads of Naru that were never finished, and names objects among the images that are none.\n' +
@@ -68,7 +68,7 @@ function parseOptions(call: Call): Options {
       .option('--dry-run', 'abort nothing, only say what would be')
       .option('--json', 'print the result as JSON'),
     call,
-  );
+  ).opts<Options>();
 }
 
 function parseAge(text: string): number {

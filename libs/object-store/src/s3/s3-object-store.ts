@@ -317,7 +317,8 @@ export class S3ObjectStore extends ObjectStore {
     signal: AbortSignal,
   ): Promise<StoredObject> {
     const { key } = object;
-    let isTaken = false;
+    // TypeScript doesn't see that putOnce calls what sets it.
+    let isTaken = false as boolean;
     try {
       return await putOnce(
         {

@@ -255,9 +255,9 @@ export const WORDS: Record<Language, Words> = {
         case 'never':
           return `never: 법칙에 따르면 레플리카가 몇 개든 감당하지 못합니다. 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건입니다.`;
         case 'extrapolated':
-          return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 레플리카으로 측정하십시오.`;
+          return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 레플리카로 측정하십시오.`;
         case 'p95-too-short':
-          return `p95-too-short: 이런 레플리카으로는 몇 개든 p95 ${number(refusal.least, 0)} ms 아래가 될 수 없습니다. 레플리카마다 CPU를 더 주십시오.`;
+          return `p95-too-short: 이런 레플리카로는 몇 개든 p95 ${number(refusal.least, 0)} ms 아래가 될 수 없습니다. 레플리카마다 CPU를 더 주십시오.`;
       }
     },
     noAnswer: '이 측정으로는 답할 수 없습니다:',

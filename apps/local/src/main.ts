@@ -14,7 +14,10 @@ let firstSignalAt: number | undefined;
 /** Stops what was started. Exits with 1 if something was cut short. */
 function stop(exitCode: number): void {
   process.exitCode ??= exitCode;
-  stopping ??= stack.stop().then((isClean) => process.exit(isClean ? undefined : 1));
+  stopping ??= stack.stop().then((isClean) => {
+    if (!isClean) process.exitCode = 1;
+    process.exit();
+  });
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

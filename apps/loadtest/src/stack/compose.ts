@@ -8,7 +8,8 @@ export class ComposeStack implements Stack {
   readonly kind = 'compose';
   readonly #project = `naru-loadtest-${process.pid}`;
   #port = 0;
-  #isStarted = false;
+  #up: Promise<unknown> | undefined;
+  readonly #upEnds = new AbortController();
   #replicas: Container[] = [];
   #balancer: Container | undefined;
   #store: Container | undefined;
@@ -26,11 +27,14 @@ export class ComposeStack implements Stack {
 
   async start(replicas: number): Promise<void> {
     this.#port = await freePort();
-    this.#isStarted = true;
-    await this.#compose('up', '--detach', '--build', '--wait', '--scale', `api=${replicas}`);
+    this.#up = this.#compose(
+      ['up', '--detach', '--build', '--wait', '--scale', `api=${replicas}`],
+      this.#upEnds.signal,
+    );
+    await this.#up;
     const of = (service: string) => (container: Container) =>
       container.Config.Labels['com.docker.compose.service'] === service;
-    const ids = (await this.#compose('ps', '--all', '--quiet')).trim().split('\n');
+    const ids = (await this.#compose(['ps', '--all', '--quiet'])).trim().split('\n');
     const all = JSON.parse(await docker(['inspect', ...ids])) as Container[];
     this.#replicas = all.filter(of('api'));
     this.#balancer = all.find(of('nginx'));
@@ -84,22 +88,25 @@ export class ComposeStack implements Stack {
   }
 
   async stop(): Promise<void> {
-    if (!this.#isStarted) return;
-    this.#isStarted = false;
+    if (this.#up === undefined) return;
+    // It would go on to start what we take down.
+    this.#upEnds.abort();
+    await this.#up.catch(() => undefined);
+    this.#up = undefined;
     // A process that is stopped hears nothing else.
     const parked = this.#replicas.filter((replica) => !this.#selected.includes(replica));
     await this.#signal('CONT', parked).catch(() => undefined);
     const down = ['down', '--volumes', '--remove-orphans', '--rmi', 'local', '--timeout', '3'];
-    // An `up` that was interrupted may still be making what is to go.
-    await this.#compose(...down).catch(() => sleep(1_000).then(() => this.#compose(...down)));
+    // What an `up` that was cut short has Docker make may come a moment later.
+    await this.#compose(down).catch(() => sleep(1_000).then(() => this.#compose(down)));
   }
 
   async #signal(name: string, containers: readonly Container[]): Promise<void> {
     if (containers.length > 0) await docker(['kill', '--signal', name, ...containers.map(({ Id }) => Id)]);
   }
 
-  #compose(...words: string[]): Promise<string> {
-    return docker(['compose', '--progress', 'plain', ...words], {
+  #compose(words: readonly string[], signal?: AbortSignal): Promise<string> {
+    const env = {
       ...process.env,
       COMPOSE_PROJECT_NAME: this.#project,
       HTTP_PORT: String(this.#port),
@@ -107,7 +114,8 @@ export class ComposeStack implements Stack {
       AUTH: 'none',
       API_KEYS: '',
       PUBLIC_URL: '',
-    });
+    };
+    return docker(['compose', '--progress', 'plain', ...words], env, signal);
   }
 }
 

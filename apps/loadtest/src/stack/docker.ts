@@ -12,12 +12,25 @@ export interface Container {
   readonly State: { readonly Running: boolean };
 }
 
-/** Runs `docker`; resolves with what it wrote to stdout, rejects with what it wrote to stderr. */
-export async function docker(words: readonly string[], env = process.env): Promise<string> {
+/** Runs `docker`, until `signal` ends it; resolves with what it wrote to stdout, rejects with what it wrote to stderr. */
+export async function docker(
+  words: readonly string[],
+  env = process.env,
+  signal?: AbortSignal,
+): Promise<string> {
+  const running = promisify(execFile)('docker', words, {
+    env,
+    maxBuffer: 64 * 1024 * 1024,
+    ...(signal && { signal }),
+  });
   try {
-    const { stdout } = await promisify(execFile)('docker', words, { env, maxBuffer: 64 * 1024 * 1024 });
-    return stdout;
+    return (await running).stdout;
   } catch (error) {
+    // Ended by the signal, it takes its time.
+    const { child } = running;
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+      await once(child, 'exit');
+    }
     const { stderr = '', message } = error as Error & { stderr?: string };
     throw new RunFailed(`docker ${words.slice(0, 3).join(' ')} … failed:\n${stderr.trim() || message}`);
   }

@@ -47,7 +47,7 @@ async function inside(project, service, ...words) {
 }
 
 // One image for all of them.
-before(() => laidOver([]).compose('build', 'api'));
+before(() => laidOver([]).compose('build', 'api', 'watch'));
 after(async () => {
   const down = ['down', '--volumes', '--remove-orphans', '--rmi', 'local', '--timeout', '5'];
   await laidOver(['tls', 'cache']).compose('--profile', 'acme', ...down);
@@ -55,7 +55,7 @@ after(async () => {
 });
 
 describe('every overlay', () => {
-  const PLAIN = ['api', 'minio', 'nginx'];
+  const PLAIN = ['api', 'minio', 'nginx', 'watch'];
   const ONE = [`nginx ${HTTP_PORT}:8080`];
   const TWO = [...ONE, `nginx ${HTTPS_PORT}:8443`];
   const EXPECTED = [
@@ -64,9 +64,9 @@ describe('every overlay', () => {
     [['cache'], PLAIN, ONE],
     [['limits'], PLAIN, ONE],
     [['small-vm'], PLAIN, ONE],
-    [['external-store'], ['api', 'nginx'], ONE],
-    [['l4', 'small-vm', 'external-store'], ['api', 'nginx'], ONE],
-    [['tls', 'limits', 'cache', 'small-vm', 'external-store'], ['api', 'nginx'], TWO],
+    [['external-store'], ['api', 'nginx', 'watch'], ONE],
+    [['l4', 'small-vm', 'external-store'], ['api', 'nginx', 'watch'], ONE],
+    [['tls', 'limits', 'cache', 'small-vm', 'external-store'], ['api', 'nginx', 'watch'], TWO],
   ];
   for (const [overlays, services, ports] of EXPECTED) {
     it(`${overlays.join(' + ')} is valid, and starts and publishes just what it should`, async () => {

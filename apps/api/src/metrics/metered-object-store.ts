@@ -20,6 +20,10 @@ export class MeteredObjectStore extends ObjectStore {
     private readonly metrics: Metrics,
   ) {
     super();
+    // A counter that begins with its first failure shows no rise, and raises no alarm, until the second.
+    for (const operation of ['put', 'describe', 'head', 'get', 'list', 'delete', 'discard', 'check']) {
+      metrics.storeSeconds.zero({ operation, outcome: 'unavailable' });
+    }
   }
 
   override put(object: NewObject, signal: AbortSignal): Promise<StoredObject> {

@@ -194,11 +194,23 @@ for (const nginx of NGINXES) {
       await put(file, list(cow));
       await becomes(answering, 'cow');
 
-      await put(file, 'nonsense');
-      const other = await Balancer.start({ ...settings(), LB_REPLICAS: list(ant) }, nginx);
-      assert.match(other.errors, /beginning with LB_REPLICAS, since .*"nonsense" is no replica/);
+      // In a folder that it sees, too, where it runs in a container.
+      const folder = await mkdtemp(join(tmpdir(), 'naru-feed-'));
+      const nonsense = join(folder, 'serving');
+      await put(nonsense, 'nonsense');
+      const other = await Balancer.start(
+        { ...settings(), LB_REPLICAS: list(ant), LB_REPLICAS_FILE: nonsense },
+        nginx,
+        folder,
+      );
+      t.after(async () => {
+        await other.stop();
+        await rm(folder, { recursive: true });
+      });
+      await eventually(() =>
+        /beginning with LB_REPLICAS, since .*"nonsense" is no replica/.test(other.errors),
+      );
       assert.equal((await ask(`${other.url}/openapi.json`)).headers['x-served-by'], 'ant');
-      await other.stop();
     });
   });
 
@@ -224,6 +236,8 @@ for (const nginx of NGINXES) {
       const held = ask(`${balancer.url}/images`, { method: 'POST', ...form(image), headers });
       await sleep(1_000);
       await put(file, list(ant));
+      // Asked sooner, the replica that hangs would have it for 30 s.
+      await sleep(2_000);
       await becomes(
         async () => (await ask(`${balancer.url}/openapi.json`)).headers['x-served-by'] ?? 'nobody',
         'ant',

@@ -10,6 +10,7 @@ import {
   type Owner,
   type StoredObject,
   StoreUnavailableError,
+  TimeIsUpError,
 } from '#object-store';
 import { type Metrics } from './metrics.js';
 
@@ -81,5 +82,7 @@ export class MeteredObjectStore extends ObjectStore {
 function outcomeOf(error: unknown): string {
   if (error instanceof ObjectNotFoundError) return 'not_found';
   if (error instanceof ObjectExistsError) return 'exists';
-  return error instanceof StoreUnavailableError ? 'unavailable' : 'aborted';
+  // The watch gives a store that is silent so long and no longer.
+  const isUnavailable = error instanceof StoreUnavailableError || error instanceof TimeIsUpError;
+  return isUnavailable ? 'unavailable' : 'aborted';
 }

@@ -427,7 +427,7 @@ describe('external-store.yml', () => {
     const names = (await project.containers()).map(
       ({ Config }) => Config.Labels['com.docker.compose.service'],
     );
-    assert.deepEqual(names.sort(), ['api', 'nginx']);
+    assert.deepEqual(names.sort(), ['api', 'nginx', 'watch']);
     const { stdout } = await run('docker', ['volume', 'ls', '--quiet', '--filter', `name=${PROJECT}_images`]);
     assert.equal(stdout, '');
   });

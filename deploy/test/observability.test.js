@@ -151,7 +151,11 @@ describe('Prometheus over two replicas, nginx and a store', { timeout: 180_000 }
     }
     // From here on the store is silent: it takes connections and never answers.
     store.kill('SIGSTOP');
-    for (let round = 0; round < 2; round++) await workInVain();
+    // A replica says that it isn't ready when it has asked twice, and has to be seen to say so twice.
+    for (let round = 0; round < 5; round++) {
+      await workInVain();
+      await sleep(1_100);
+    }
   });
 
   after(async () => {

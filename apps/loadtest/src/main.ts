@@ -72,6 +72,8 @@ async function run(options: RunOptions): Promise<number> {
     });
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
+  // Whoever reads what we say may be gone before it is all taken down.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   // Should npm be killed, nothing of ours is left running.
   const { ppid } = process;
   setInterval(() => {

@@ -164,7 +164,6 @@ async function everything(stand) {
 }
 
 /** Resolves when so many replicas serve, and none besides. */
-/** Resolves when so many replicas serve, and none besides. */
 async function serves(stand, count) {
   let ids;
   await eventually(async () => {

@@ -329,13 +329,13 @@ async function drain(leaving) {
     checkInterrupted();
     // A second SIGTERM would end it at once. Whoever goes on after us sees by the name that there was one.
     await docker('rename', replica.Id, nameOf(replica) + MARK);
-    await docker('kill', '--signal', 'TERM', replica.Id);
+    await terminate(replica);
   }
   for (const replica of leaving) {
     let end = await endOf(replica);
     if (!end && told.includes(replica)) {
       // The one before us may have ended between the two lines above.
-      await docker('kill', '--signal', 'TERM', replica.Id);
+      await terminate(replica);
       end = await endOf(replica);
     }
     if (!end) warn(`${nameOf(replica)} did not end and is killed. What it had in flight is cut.`);
@@ -343,6 +343,13 @@ async function drain(leaving) {
       warn((await complaint(replica, `ended with ${end.ExitCode}: it cut what it had in flight`)).message);
     await docker('rm', '--force', replica.Id);
   }
+}
+
+/** Sends SIGTERM, unless it has ended by itself since it was looked at. */
+async function terminate({ Id }) {
+  await run(['kill', '--signal', 'TERM', Id]).catch((error) => {
+    if (!/is not running/.test(error.stderr)) throw explained(error);
+  });
 }
 
 /** The state in which it ended, unless it outlasts its grace period. */

@@ -35,7 +35,7 @@ const SETTINGS = {
 };
 /** MAX_UPLOAD_MEMORY_BYTES, and what a replica takes besides (deploy/compose/small-vm.yml). */
 const MOST_MIB = 256 + 256;
-const SAMPLE_EVERY_MS = 2_000;
+const LOOK_EVERY_MS = 2_000;
 /** An image whose client is gone may stay for 60 s; besides, a replica clears up after a put that failed. */
 const TAKEN_BACK_MS = 90_000;
 /** Of one fault, with its uploads and reading them back. */
@@ -122,9 +122,8 @@ for (const name of FAULTS_STANDS.split(',')) {
           abandoned = new Set(orphans);
           orphans = [];
         } else if (orphans.length > 0) {
-          await eventually(async () => (orphans = await unknown()).length === 0, TAKEN_BACK_MS).catch(
-            () => undefined,
-          );
+          const none = async () => (orphans = await unknown()).length === 0;
+          await eventually(none, TAKEN_BACK_MS, LOOK_EVERY_MS).catch(() => undefined);
         }
         const lost = await readBack(stand.url, results);
 
@@ -150,7 +149,7 @@ for (const name of FAULTS_STANDS.split(',')) {
     it('and keeps nothing of clients who hung up', async () => {
       let left = [];
       const isEmpty = async () => (left = await held()).length === 0;
-      await eventually(isEmpty, TAKEN_BACK_MS).catch(() => undefined);
+      await eventually(isEmpty, TAKEN_BACK_MS, LOOK_EVERY_MS).catch(() => undefined);
       assert.deepEqual(left, []);
     });
   });
@@ -193,7 +192,7 @@ class Memory {
   #looking;
 
   constructor(stand) {
-    this.#timer = setInterval(() => (this.#looking = this.#look(stand)), SAMPLE_EVERY_MS);
+    this.#timer = setInterval(() => (this.#looking = this.#look(stand)), LOOK_EVERY_MS);
   }
 
   async largest() {

@@ -328,13 +328,11 @@ export async function times(count, action, atOnce = 8) {
   return results;
 }
 
-/** Resolves with what `find` finds, which may take some time to come about, 25 s at least are given it. */
-export async function eventually(find, withinMs = 25_000) {
-  const started = performance.now();
-  for (let tries = 0; tries < 1000 || performance.now() - started < withinMs; tries++) {
+/** Resolves with what `find` finds, which may take some time to come about. */
+export async function eventually(find, withinMs = 60_000, everyMs = 25) {
+  for (const end = performance.now() + withinMs; performance.now() < end; await sleep(everyMs)) {
     const found = await find();
     if (found) return found;
-    await sleep(25);
   }
   return assert.fail(`it has not come about: ${find}`);
 }

@@ -195,7 +195,7 @@ describe('npm run loadtest -- --against URL', () => {
   });
 });
 
-describe('bad input is refused, with exit code 2 and nothing left', { concurrency: true }, () => {
+describe('bad input is refused, with exit code 2 and nothing left', () => {
   const out = ['--out', join(folder, 'refused')];
   after(() => assert.ok(!existsSync(join(folder, 'refused'))));
 

@@ -3,7 +3,7 @@ import { type Status } from './watched-replica.js';
 
 describe('who serves', () => {
   const known = (...replicas: [entry: string, status: Status][]) =>
-    replicas.map(([entry, status]) => ({ entry, status }));
+    replicas.map(([entry, status]) => ({ entry, status, answeredAt: 0 }));
 
   it.each<[string, Status[], string]>([
     [
@@ -16,8 +16,18 @@ describe('who serves', () => {
     ['where none stays, those that drain', ['gone', 'draining', 'new', 'draining'], 'bd'],
     ['where none is left, all that are known', ['gone', 'new'], 'ab'],
   ])('%s', (_, statuses, expected) => {
-    const replicas = statuses.map((status, index) => ({ entry: 'abcdef'.charAt(index), status }));
+    const replicas = statuses.map((status, index) => ({
+      entry: 'abcdef'.charAt(index),
+      status,
+      answeredAt: 0,
+    }));
     expect(whoServes(replicas).join('')).toBe(expected);
+  });
+
+  it('where all hang, those that answered lately: one that is merely busy is not joined by one long gone', () => {
+    const hung = (entry: string, answeredAt: number) => ({ entry, status: 'hung' as const, answeredAt });
+    expect(whoServes([hung('a', 1_000), hung('b', 21_000), hung('c', 29_000)])).toEqual(['b', 'c']);
+    expect(whoServes([hung('a', -Infinity), hung('b', -Infinity)])).toEqual(['a', 'b']);
   });
 
   it('keeps a spare one that is ready as a spare, and takes it in full where it is all there is', () => {

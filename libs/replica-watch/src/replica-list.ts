@@ -39,16 +39,24 @@ export function formatReplica({ port, options }: Entry, address: string): string
   return [`${host}:${port}`, ...options.filter((option) => option !== 'resolve')].join(' ');
 }
 
+/** Of replicas that hang, those that answered so much sooner than the last to do so are past hope. */
+const HOPE_MS = 10_000;
+
 /**
  * Who is to get requests. Where nobody is ready somebody has to be there all the same, so that clients get a replica's own
- * answer, which says why and when to come again: those that say so, then those that hang, then those that are about to end,
- * then all.
+ * answer, which says why and when to come again: those that say so, then those that hang since lately, which may be no more
+ * than busy, then those that are about to end, then all.
  */
-export function whoServes(replicas: readonly { entry: string; status: Status }[]): string[] {
-  const preference: readonly (readonly Status[])[] = [['ready'], ['unready'], ['hung'], ['draining']];
+export function whoServes(
+  replicas: readonly { entry: string; status: Status; answeredAt: number }[],
+): string[] {
+  const lastAnswer = Math.max(...replicas.map(({ answeredAt }) => answeredAt));
+  const isHopeful = ({ status, answeredAt }: { status: Status; answeredAt: number }): boolean =>
+    status !== 'hung' || answeredAt >= lastAnswer - HOPE_MS;
+  const preference: readonly Status[] = ['ready', 'unready', 'hung', 'draining'];
   const chosen =
     preference
-      .map((statuses) => replicas.filter(({ status }) => statuses.includes(status)))
+      .map((wanted) => replicas.filter((one) => one.status === wanted && isHopeful(one)))
       .find((some) => some.length > 0) ?? replicas;
   const entries = chosen.map(({ entry }) => entry);
   // nginx wants one that isn't.

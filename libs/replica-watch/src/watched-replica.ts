@@ -17,6 +17,8 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 /** A replica as it is seen from outside: by what it answers to /health/ready. */
 export class WatchedReplica {
   status: Status = 'new';
+  /** When it last did, by performance.now(). */
+  answeredAt = -Infinity;
   #unanswered = 0;
 
   constructor(
@@ -34,6 +36,7 @@ export class WatchedReplica {
     const status = await this.#answer();
     if (status === undefined) return;
     this.#unanswered = 0;
+    this.answeredAt = performance.now();
     this.#become(status);
   }
 

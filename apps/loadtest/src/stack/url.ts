@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers';
 import { BadInput } from '../problem.js';
 import { type CpuUse, type Stack } from './stack.js';
 
-const ANSWER_MS = 5_000;
+const ANSWER_MS = 10_000;
 
 /** A Naru that runs already, somewhere: it is measured as it is, and nothing of it is started, stopped or killed. */
 export class UrlStack implements Stack {

@@ -9,7 +9,7 @@ import exec from 'k6/execution';
 import http from 'k6/http';
 import { Counter, Rate } from 'k6/metrics';
 import { form, openImages } from './lib/images.js';
-import { clear, isSampled, load, prepare, setup as begin } from './lib/load.js';
+import { clear, isSampled, load, prepare, setup as begin, steady } from './lib/load.js';
 import { row, summary } from './lib/result.js';
 import { seconds, settings, share, whole } from './lib/settings.js';
 import { BASE_URL, refuse, TARGET } from './lib/target.js';
@@ -34,14 +34,7 @@ const reads = new Counter('naru_cache');
 
 const forms = openImages('900kB', '300kB', '100kB', '20kB').map((image) => form([image]));
 const cached = load({
-  scenario: {
-    executor: 'constant-arrival-rate',
-    rate: RATE,
-    timeUnit: '1s',
-    duration: `${WARM_UP + DURATION}s`,
-    preAllocatedVUs: vus,
-    maxVUs: vus,
-  },
+  scenario: steady(RATE, WARM_UP + DURATION, vus),
   kinds: ['read'],
   warmUp: WARM_UP,
   duration: DURATION,

@@ -7,7 +7,7 @@
 // byte. Who kills what, and when, is up to you. A read that breaks off in mid-answer is asked for once more, as browsers do: no
 // balancer can mend an answer of which it has passed on a part. What it uploads stays in the bucket.
 import { form, openImages } from './lib/images.js';
-import { load } from './lib/load.js';
+import { load, steady } from './lib/load.js';
 import { summary } from './lib/result.js';
 import { seconds, settings, whole } from './lib/settings.js';
 
@@ -26,14 +26,7 @@ const vus = chosen.VUS || Math.max(30, RATE * 20);
 const photograph = form(openImages('900kB'));
 const [image] = photograph.images;
 const fault = load({
-  scenario: {
-    executor: 'constant-arrival-rate',
-    rate: RATE,
-    timeUnit: '1s',
-    duration: `${WARM_UP + DURATION}s`,
-    preAllocatedVUs: vus,
-    maxVUs: vus,
-  },
+  scenario: steady(RATE, WARM_UP + DURATION, vus),
   kinds: ['upload', 'read'],
   warmUp: WARM_UP,
   duration: DURATION,

@@ -7,7 +7,7 @@
 // image and deletes it at once. What is read was uploaded before, or just now by the same client. The uploads stay in the bucket.
 import exec from 'k6/execution';
 import { form, openImages } from './lib/images.js';
-import { clear, isSampled, load, prepare, setup as begin } from './lib/load.js';
+import { clear, isSampled, load, prepare, setup as begin, steady } from './lib/load.js';
 import { summary } from './lib/result.js';
 import { seconds, settings, share, whole } from './lib/settings.js';
 
@@ -27,14 +27,7 @@ const forms = openImages('900kB', '300kB', '100kB', '20kB').map((image) => form(
 const TURNS = [...'rurrlrurrrdrurrrlrur'];
 const KINDS = { u: 'upload', r: 'read', l: 'list', d: 'delete' };
 const mixed = load({
-  scenario: {
-    executor: 'constant-arrival-rate',
-    rate: RATE,
-    timeUnit: '1s',
-    duration: `${WARM_UP + DURATION}s`,
-    preAllocatedVUs: vus,
-    maxVUs: vus,
-  },
+  scenario: steady(RATE, WARM_UP + DURATION, vus),
   kinds: Object.values(KINDS),
   warmUp: WARM_UP,
   duration: DURATION,

@@ -5,7 +5,7 @@
 //
 // An open model: RATE photographs a second are uploaded, and deleted at once, so that the bucket doesn't grow.
 import { form, openImages } from './lib/images.js';
-import { isSampled, load, verify } from './lib/load.js';
+import { isSampled, load, steady, verify } from './lib/load.js';
 import { milliseconds, summary } from './lib/result.js';
 import { seconds, settings, share, whole } from './lib/settings.js';
 
@@ -25,14 +25,7 @@ const last = Math.ceil(DURATION / Math.ceil(DURATION / 60)) - 1;
 
 const photograph = form(openImages('900kB'));
 const soak = load({
-  scenario: {
-    executor: 'constant-arrival-rate',
-    rate: RATE,
-    timeUnit: '1s',
-    duration: `${WARM_UP + DURATION}s`,
-    preAllocatedVUs: vus,
-    maxVUs: vus,
-  },
+  scenario: steady(RATE, WARM_UP + DURATION, vus),
   kinds: ['upload', 'delete'],
   warmUp: WARM_UP,
   duration: DURATION,

@@ -154,6 +154,18 @@ export function load({ scenario, thresholds, kinds = ['upload'], warmUp = 0, dur
   };
 }
 
+/** k6's scenario of an open model: `rate` a second for so many seconds, whether or not those before are answered. */
+export function steady(rate, seconds, vus) {
+  return {
+    executor: 'constant-arrival-rate',
+    rate,
+    timeUnit: '1s',
+    duration: `${seconds}s`,
+    preAllocatedVUs: vus,
+    maxVUs: vus,
+  };
+}
+
 /** What every setup() begins with: refuses a target that can't be tested, else finds its replicas. */
 export function setup() {
   return { replicas: findReplicas(), at: Date.now() };

@@ -1,7 +1,6 @@
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
 import { ReplicaWatch } from '#replica-watch';
 import { type Balancer } from './balancer.js';
+import { freePorts } from './free-ports.js';
 import { Replica } from './replica.js';
 import { say } from './terminal.js';
 
@@ -141,18 +140,4 @@ export class Replicas {
   #addresses(replicas: readonly Replica[]): string[] {
     return replicas.map(({ address }) => address);
   }
-}
-
-/** Held together until all are known, so that no two are one. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => once(server, 'listening')));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(
-    servers.map((server) => {
-      server.close();
-      return once(server, 'close');
-    }),
-  );
-  return ports;
 }

@@ -9,7 +9,6 @@ import {
   type Answer,
   answerTo,
   form,
-  freePort,
   isOpen,
   Npm,
   photograph,
@@ -19,6 +18,7 @@ import {
   Start,
   until,
 } from './npm-start.js';
+import { freePort } from '../src/free-ports.js';
 
 // They take two minutes and need nginx, so `npm test` leaves them to who asks for them.
 const isWanted = process.env['TEST_REPLICAS'] === 'true';

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { freePort, isOpen, Npm, ROOT, SAMPLE, Start } from './npm-start.js';
+import { freePort } from '../src/free-ports.js';
+import { isOpen, Npm, ROOT, SAMPLE, Start } from './npm-start.js';
 
 describe('npm start', () => {
   let data: string;

@@ -2,6 +2,7 @@ import { createServer, request, type Server } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jest } from '@jest/globals';
+import { freePort } from '../../local/src/free-ports.js';
 import { type Diagnosis } from '../src/doctor/doctor.js';
 import { environmentFor, run, runProcess, Store } from './tool.js';
 
@@ -187,11 +188,4 @@ async function serve(server: Server): Promise<Server> {
 
 function urlOf(server: Server): string {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
-async function freePort(): Promise<number> {
-  const server = await serve(createServer());
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

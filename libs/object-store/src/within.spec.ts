@@ -32,6 +32,15 @@ describe('within', () => {
     expect(await outcome).toEqual(new TimeIsUpError(300));
   });
 
+  it('gives back the time in which the process stood still, and no more', async () => {
+    const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms, 'done'));
+    const came = within(100, undefined, () => later(1_900));
+    const never = within(100, undefined, forever).catch((error: unknown) => error);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
+    expect(await came).toBe('done');
+    expect(await never).toEqual(new TimeIsUpError(100));
+  });
+
   it('ends for the reason of a signal that is aborted, before or meanwhile', async () => {
     const reason = new Error('the client left');
     await expect(within(60_000, AbortSignal.abort(reason), forever)).rejects.toBe(reason);

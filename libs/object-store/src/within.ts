@@ -1,3 +1,5 @@
+import { setAwakeTimeout } from './awake-timeout.js';
+
 /** Something was not done in the time it had. */
 export class TimeIsUpError extends Error {
   override readonly name = 'TimeIsUpError';
@@ -8,7 +10,7 @@ export class TimeIsUpError extends Error {
 }
 
 /**
- * Runs something under a signal that is aborted when `signal` is, or after `ms` (1 to 2^31 - 1). What it then
+ * Runs something under a signal that is aborted when `signal` is, or after `ms` (1 to 2^31 - 1) of being awake. What it then
  * rejects with is replaced by a `TimeIsUpError`, or by the reason of `signal`.
  *
  * A timer of its own, and not `AbortSignal.any([signal, AbortSignal.timeout(ms)])`: Node 20 holds those two weakly, and once
@@ -24,7 +26,7 @@ export async function within<Result>(
   const onAbort = () => {
     controller.abort(signal?.reason);
   };
-  const timer = setTimeout(() => {
+  const stopTimer = setAwakeTimeout(() => {
     controller.abort(new TimeIsUpError(ms));
   }, ms);
   signal?.addEventListener('abort', onAbort, { once: true });
@@ -33,7 +35,7 @@ export async function within<Result>(
   } catch (error) {
     throw controller.signal.aborted ? controller.signal.reason : error;
   } finally {
-    clearTimeout(timer);
+    stopTimer();
     signal?.removeEventListener('abort', onAbort);
   }
 }

@@ -2,15 +2,6 @@ import { ApiProperty } from '@nestjs/swagger';
 import { ID, type ImageMetadata, isImageId, KEY_PREFIX } from '#image-object';
 import { type ListedObject, type ObjectHead, ObjectNotFoundError } from '#object-store';
 
-export {
-  type ImageMetadata,
-  isImageId,
-  KEY_PREFIX,
-  newImageId,
-  readMetadata,
-  writeMetadata,
-} from '#image-object';
-
 /** @throws ObjectNotFoundError for what can't be an id, so that no other key can be asked for. */
 export function keyOf(id: string): string {
   if (!isImageId(id)) throw new ObjectNotFoundError(id);

@@ -3,6 +3,7 @@ import { create as contentDisposition } from 'content-disposition';
 import { type Request, type Response } from 'express';
 import fresh from 'fresh';
 import { z } from 'zod';
+import { isImageId, KEY_PREFIX, readMetadata } from '#image-object';
 import { type ByteRange, type ObjectHead, ObjectStore, StoreUnavailableError } from '#object-store';
 import { Config } from '../config.js';
 import { ProblemFilter } from '../problem/problem.filter.js';
@@ -12,11 +13,8 @@ import {
   idOf,
   type Image,
   type ImagePage,
-  isImageId,
-  KEY_PREFIX,
   keyOf,
   type ListedImage,
-  readMetadata,
   toImage,
   toListedImage,
 } from './image.js';

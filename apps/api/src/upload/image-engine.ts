@@ -3,17 +3,10 @@ import { Readable } from 'node:stream';
 import { type Request } from 'express';
 import { type StorageEngine } from 'multer';
 import { ImageInspector, type ImageInfo } from '#image-format';
+import { type ImageMetadata, KEY_PREFIX, newImageId, readMetadata, writeMetadata } from '#image-object';
 import { type ObjectStore, type Owner, uploadMemoryBytes } from '#object-store';
 import { type UploadConfig } from '../config.js';
-import {
-  type Image,
-  type ImageMetadata,
-  KEY_PREFIX,
-  newImageId,
-  readMetadata,
-  toImage,
-  writeMetadata,
-} from '../images/image.js';
+import { type Image, toImage } from '../images/image.js';
 import { toOriginalName } from '../images/original-name.js';
 import { type Metrics } from '../metrics/metrics.js';
 import { ClientGoneError, Problem } from '../problem/problem.js';

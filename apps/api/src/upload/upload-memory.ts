@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { setAwakeTimeout } from '#object-store';
 import { Config } from '../config.js';
 import { Metrics } from '../metrics/metrics.js';
 import { Problem } from '../problem/problem.js';
@@ -66,7 +67,7 @@ export class UploadMemory {
         // Who stood behind may fit where this one did not.
         this.#grantNext();
       };
-      const timer = setTimeout(() => {
+      const stopTimer = setAwakeTimeout(() => {
         leave(
           new Problem(
             'OVERLOADED',
@@ -79,7 +80,7 @@ export class UploadMemory {
       };
       signal.addEventListener('abort', onAbort, { once: true });
       const settle = () => {
-        clearTimeout(timer);
+        stopTimer();
         signal.removeEventListener('abort', onAbort);
       };
       const waiter = {

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../../local/src/free-ports.js';
 import { RunFailed } from '../problem.js';
 import { type Container, cpuSeconds, docker } from './docker.js';
-import { type CpuUse, freePort, type Stack, untilServed } from './stack.js';
+import { type CpuUse, type Stack, untilServed } from './stack.js';
 
 /** The compose file as a project of its own, on a port of its own; it goes, images and all, when the run ends. */
 export class ComposeStack implements Stack {

@@ -4,9 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { assertNginx } from '../../../local/src/balancer.js';
+import { freePort } from '../../../local/src/free-ports.js';
 import { BadInput, messageOf, RunFailed } from '../problem.js';
 import { descendants, environmentOf, type Process, processes } from './processes.js';
-import { type CpuUse, freePort, type Stack, untilServed } from './stack.js';
+import { type CpuUse, type Stack, untilServed } from './stack.js';
 
 /** `npm start -- --replicas N` on a port and with a folder of its own; both go when the run ends. */
 export class LocalStack implements Stack {

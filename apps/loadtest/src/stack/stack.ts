@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { request as requestTls } from 'node:https';
-import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RunFailed } from '../problem.js';
 
@@ -85,13 +84,4 @@ export async function ask(
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** A port that nothing listens on, now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await once(server.close(), 'close');
-  return port;
 }

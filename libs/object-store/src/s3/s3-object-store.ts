@@ -690,9 +690,14 @@ function endWith(signal: AbortSignal, body: Readable): void {
 function endSilence(body: IncomingMessage, silenceMs: number): void {
   const { socket } = body;
   const onTimeout = () => {
-    // Bytes are here and nobody takes them: it is the reader who is slow.
-    if (body.readableLength > 0) socket.setTimeout(silenceMs);
-    else body.destroy(new Error(`the store was silent for ${silenceMs} ms in the middle of an object`));
+    const { bytesRead } = socket;
+    // If this process stood still, what came meanwhile is read before that.
+    setImmediate(() => {
+      if (body.destroyed) return;
+      // Bytes are here and nobody takes them: it is the reader who is slow.
+      if (body.readableLength > 0 || socket.bytesRead > bytesRead) socket.setTimeout(silenceMs);
+      else body.destroy(new Error(`the store was silent for ${silenceMs} ms in the middle of an object`));
+    });
   };
   socket.setTimeout(silenceMs, onTimeout);
   body.once('close', () => socket.off('timeout', onTimeout));

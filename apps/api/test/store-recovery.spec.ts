@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CreateBucketCommand, DeleteBucketCommand, ListObjectsCommand, S3Client } from '@aws-sdk/client-s3';
 import { type FaultSettings } from '../../object-store/src/faults/faults.js';
 import { type ObjectStoreServer, startObjectStore } from '../../object-store/src/object-store-server.js';
@@ -253,6 +254,31 @@ describe('A replica whose store', () => {
       { S3_BUDGET_MS: '1500', S3_REQUEST_TIMEOUT_MS: '600', S3_MAX_ATTEMPTS: '10' },
     ),
   );
+});
+
+it('A replica that was stopped for longer than its budget stores what it had in flight all the same', async () => {
+  const store = await FragileStore.start();
+  const replica = await ReplicaProcess.start({
+    ...environmentFor(store),
+    LOG_LEVEL: 'info',
+    S3_BUDGET_MS: '2500',
+  });
+  try {
+    await until(async () => (await replica.http.get('/health/ready')).status === 200);
+    store.faults = { operations: ['PutObject'], latencyMs: 500 };
+    const upload = replica.http
+      .post('/images')
+      .attach('images', await smallPhoto(), { filename: 'a.jpg' })
+      .then((answer) => answer);
+    await sleep(250);
+    replica.signal('SIGSTOP');
+    await sleep(3_000);
+    replica.signal('SIGCONT');
+    expect((await upload).status).toBe(201);
+  } finally {
+    await replica.stop();
+    await store.remove();
+  }
 });
 
 describe('The log', () => {

@@ -23,6 +23,6 @@ export async function freePorts(count: number): Promise<number[]> {
 
 /** One such port. */
 export async function freePort(): Promise<number> {
-  const [port] = await freePorts(1);
-  return port!;
+  const [port = 0] = await freePorts(1);
+  return port;
 }

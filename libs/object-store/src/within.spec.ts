@@ -32,13 +32,20 @@ describe('within', () => {
     expect(await outcome).toEqual(new TimeIsUpError(300));
   });
 
-  it('gives back the time in which the process stood still, and no more', async () => {
-    const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms, 'done'));
-    const came = within(100, undefined, () => later(1_900));
-    const never = within(100, undefined, forever).catch((error: unknown) => error);
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_500);
-    expect(await came).toBe('done');
-    expect(await never).toEqual(new TimeIsUpError(100));
+  it.each([
+    ['at the end', 300],
+    ['in the middle', 2_100],
+  ])('does not count the time in which the process stood still, %s', async (_, ms) => {
+    const standstillMs = 2_000;
+    const signals: AbortSignal[] = [];
+    const outcome = within(ms, undefined, (signal) => {
+      signals.push(signal);
+      return forever(signal);
+    }).catch((error: unknown) => error);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, standstillMs);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(signals[0]?.aborted).toBe(false);
+    expect(await outcome).toEqual(new TimeIsUpError(ms));
   });
 
   it('ends for the reason of a signal that is aborted, before or meanwhile', async () => {

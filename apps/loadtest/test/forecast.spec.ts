@@ -94,6 +94,11 @@ describe('a forecast is refused', () => {
     expect(refusal).toMatchObject({ why: 'never', at: 4 });
   });
 
+  it('when none carries it by the law, but its peak lies far beyond what was measured', () => {
+    const [refusal] = forecast(summary(law(0, 0.003)), { rps: 1_000, link: 1 }).refusals;
+    expect(refusal).toMatchObject({ why: 'peak-unseen', measured: 4 });
+  });
+
   it('when it takes more than twice the replicas that were measured', () => {
     const { refusals, replicas } = forecast(summary(law(0, 0)), { rps: 120, link: 1 });
     expect(refusals).toMatchObject([{ why: 'extrapolated', measured: 4 }]);

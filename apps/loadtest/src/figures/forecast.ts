@@ -22,6 +22,8 @@ export type Refusal =
   | { readonly why: 'alpha-over-1'; readonly alpha: number }
   /** No number of replicas carries it. */
   | { readonly why: 'never'; readonly most: number; readonly at: number }
+  /** None does by the law, whose peak is a guess itself. */
+  | { readonly why: 'peak-unseen'; readonly most: number; readonly at: number; readonly measured: number }
   | { readonly why: 'extrapolated'; readonly replicas: number; readonly measured: number }
   /** An upload alone takes longer. */
   | { readonly why: 'p95-too-short'; readonly least: number };
@@ -109,7 +111,9 @@ function answer(
   const best = fewest(rps, p95, (n) => fit.predict(n).rps);
   if (best === undefined) {
     const at = Math.min(MOST_REPLICAS, Math.max(1, Math.round(fit.peak)));
-    refusals.push({ why: 'never', most: fit.predict(at).rps, at });
+    const peak = { most: fit.predict(at).rps, at };
+    const isSeen = at <= MAX_EXTRAPOLATION * measured;
+    refusals.push(isSeen ? { why: 'never', ...peak } : { why: 'peak-unseen', ...peak, measured });
     return undefined;
   }
   if (best > MAX_EXTRAPOLATION * measured) refusals.push({ why: 'extrapolated', replicas: best, measured });

@@ -30,8 +30,8 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .
 p { margin: .4rem 0; max-width: 75ch; } .soft { color: var(--soft); }
 .headline { font-size: 1.3rem; font-weight: 600; margin-top: 1rem; }
 .note { background: var(--warm); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .9rem; max-width: 90ch; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .4rem .7rem; text-align: left; white-space: nowrap; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .84rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .4rem .5rem; text-align: left; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; } td:last-child { white-space: normal; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr)); gap: 1rem; margin-top: 1.5rem; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; } figure svg { display: block; width: 100%; height: auto; }

@@ -148,6 +148,8 @@ export const WORDS: Record<Language, Words> = {
           return `alpha-over-1: a contention of ${number(refusal.alpha, 2)} is more than all of the work; something else than the replicas was measured.`;
         case 'never':
           return `never: by the law no number of replicas carries it; the most is ${number(refusal.most)} uploads a second, with ${refusal.at}.`;
+        case 'peak-unseen':
+          return `peak-unseen: the law guesses at ${number(refusal.most)} uploads a second at most, with ${refusal.at} replicas, more than twice the ${refusal.measured} that were measured; whether more carry it can't be told. Measure more of them.`;
         case 'extrapolated':
           return `extrapolated: ${refusal.replicas} replicas are more than twice the ${refusal.measured} that were measured. Measure more of them.`;
         case 'p95-too-short':
@@ -254,6 +256,8 @@ export const WORDS: Record<Language, Words> = {
           return `alpha-over-1: 경합 ${number(refusal.alpha, 2)}은 일 전체보다 많습니다. 레플리카가 아닌 다른 것이 측정되었습니다.`;
         case 'never':
           return `never: 법칙에 따르면 레플리카가 몇 개든 감당하지 못합니다. 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건입니다.`;
+        case 'peak-unseen':
+          return `peak-unseen: 법칙이 짐작하는 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건이지만, 측정한 ${refusal.measured}개의 두 배가 넘어 더 많은 레플리카가 감당할지 알 수 없습니다. 더 많은 레플리카로 측정하십시오.`;
         case 'extrapolated':
           return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 레플리카로 측정하십시오.`;
         case 'p95-too-short':

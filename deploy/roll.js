@@ -339,7 +339,7 @@ async function drain(leaving) {
       end = await endOf(replica);
     }
     if (!end) warn(`${nameOf(replica)} did not end and is killed. What it had in flight is cut.`);
-    else if (end.ExitCode !== 0)
+    else if (end.ExitCode !== 0 && replica.State.Health?.Status !== 'starting')
       warn((await complaint(replica, `ended with ${end.ExitCode}: it cut what it had in flight`)).message);
     await docker('rm', '--force', replica.Id);
   }
@@ -504,7 +504,7 @@ function readOptions() {
     return {
       ...values,
       noBuild: values['no-build'],
-      atOnce: values['at-once'] && whole('--at-once', values['at-once'], 1, 1000),
+      atOnce: values['at-once'] === undefined ? undefined : whole('--at-once', values['at-once'], 1, 1000),
       timeoutMs: whole('--timeout', values.timeout, 1, 3600) * 1000,
     };
   } catch (error) {

@@ -120,17 +120,26 @@ describe('a bad environment', () => {
     ).toEqual([
       'PORT holds "70000"; expected a whole number from 0 to 65535',
       'REPLICA_ID holds "a b"; expected 1 to 64 letters, digits, ".", "_" or "-"',
-      'PUBLIC_URL holds "images.example.com"; expected an http:// or https:// URL without "?" or "#"',
+      'PUBLIC_URL holds "images.example.com"; expected an http:// or https:// URL without "?", "#" or a user and password',
       'LOG_LEVEL holds "verbose"; expected one of fatal, error, warn, info, debug, trace, silent',
       'AUTH holds "basic"; expected one of api-key, none',
       'MAX_IMAGE_BYTES holds "20MB"; expected a whole number from 1 to 1073741824',
       'ALLOWED_TYPES holds "image/jpeg,image/svg+xml"; expected one of image/jpeg, image/png, image/gif, image/webp, image/avif, image/heic, image/heif',
-      'S3_ENDPOINT holds "minio:9000"; expected an http:// or https:// URL without "?" or "#"',
+      'S3_ENDPOINT holds "minio:9000"; expected an http:// or https:// URL without "?", "#" or a user and password',
       'S3_BUCKET is not set; expected a bucket name: 3 to 63 lower-case letters, digits, "." or "-"',
       'S3_FORCE_PATH_STYLE holds "yes"; expected true or false',
       'DRAIN_DELAY_MS is 30000; expected less than SHUTDOWN_TIMEOUT_MS (25000)',
     ]);
   });
+
+  it.each(['http://user:pa55word@minio:9000', 'user:pa55word@minio:9000', 'ftp://user:pa55word@minio'])(
+    'is not shown where it holds a password: %s',
+    (S3_ENDPOINT) => {
+      expect(problemsOf({ ...REQUIRED, S3_ENDPOINT })[0]).toMatch(
+        /^S3_ENDPOINT holds a value that is not shown; expected .* without .* a user and password$/,
+      );
+    },
+  );
 
   it('is told in one message that says where to read on', () => {
     expect(() => readConfig({ ...REQUIRED, PORT: 'x' })).toThrow(

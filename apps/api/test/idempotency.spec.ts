@@ -211,6 +211,28 @@ describe('A request with an Idempotency-Key', () => {
       await store.close();
     });
 
+    /** Keeps back the first such request until it is released; `come` resolves when it is there. */
+    const hold = (is: (request: IncomingMessage) => boolean) => {
+      let release = () => {};
+      const come = new Promise<void>((resolve) => {
+        store.fault = (request) => {
+          if (!is(request)) return 'pass';
+          store.fault = () => 'pass';
+          resolve();
+          return new Promise<Fault>((pass) => {
+            release = () => {
+              pass('pass');
+            };
+          });
+        };
+      });
+      return {
+        come,
+        release: () => {
+          release();
+        },
+      };
+    };
     const firstUpload = (key: string, ...files: Parameters<Replica['upload']>) =>
       first.upload(...files).set('Idempotency-Key', key);
 
@@ -287,18 +309,9 @@ describe('A request with an Idempotency-Key', () => {
     it('puts once more what its owner took back between the claim and the second look', async () => {
       const key = randomUUID();
       // The first one looks, sees that it is its own, and is late with its delete.
-      let deleteNow = () => {};
-      const looked = new Promise<void>((resolve) => {
-        store.fault = (request) => {
-          if (!isDelete(request)) return 'pass';
-          resolve();
-          return new Promise<Fault>((pass) => {
-            deleteNow = () => pass('pass');
-          });
-        };
-      });
+      const held = hold(isDelete);
       const refused = firstUpload(key, good, good.subarray(0, good.length / 2)).then((answer) => answer);
-      await looked;
+      await held.come;
       const claims: string[] = [];
       const told = repeat(key, good).then((answer) => answer);
       await until(async () => {
@@ -307,11 +320,35 @@ describe('A request with an Idempotency-Key', () => {
         if (!owner) claims.push('kept');
         return claims.length > 0;
       });
-      deleteNow();
+      held.release();
       expect((await refused).status).toBe(422);
       const { status, body } = await told;
       expect(status).toBe(201);
       expect(await read(body.images[0].id)).toEqual(good);
+    });
+
+    it('puts back what its delete took when the second look of a repeat was over', async () => {
+      const key = randomUUID();
+      const held = hold(isDelete);
+      const refused = firstUpload(key, good, good.subarray(0, good.length / 2)).then((answer) => answer);
+      await held.come;
+      const { body } = await repeat(key, good).expect(201);
+      held.release();
+      expect((await refused).status).toBe(422);
+      expect(await read(body.images[0].id)).toEqual(good);
+    });
+
+    it('claims what it found alone, and not what was put there since', async () => {
+      const key = randomUUID();
+      const { body } = await upload(key, good).expect(201);
+      const held = hold((request) => isPut(request) && !request.headers['if-none-match']);
+      const late = firstUpload(key, good).then((answer) => answer);
+      await held.come;
+      await other.http.delete(`/images/${body.images[0].id}`).expect(204);
+      await repeat(key, another).expect(201);
+      held.release();
+      expect((await late).status).toBe(422);
+      expect(await read(body.images[0].id)).toEqual(another);
     });
 
     it('never deletes an object in S3 parts that a repeat may have been told of, once its own client is gone', async () => {

@@ -73,6 +73,27 @@ describe('A replica that is told to stop', () => {
     expect(await program.exited).toEqual([0, null]);
   });
 
+  it.each([
+    ['whose next request stops in the middle of its head', 'GET /health HTTP/1.1\r\nHost: nar', 0],
+    ['whose next request comes byte by byte', 'GET /health HTTP/1.1\r\nX-A: ', 100],
+    [
+      'whose body never comes',
+      'GET /health/live HTTP/1.1\r\nHost: naru.test\r\nContent-Length: 9\r\n\r\n',
+      0,
+    ],
+  ])('closes a connection %s', async (_, begun, dripMs) => {
+    const program = await start({ SHUTDOWN_TIMEOUT_MS: '15000' });
+    const connection = await RawConnection.open(program.port);
+    connection.write('GET /health/live HTTP/1.1\r\nHost: naru.test\r\n\r\n');
+    await connection.receive(/"status":"ok"/);
+    connection.write(begun);
+    const drip = dripMs > 0 ? setInterval(() => connection.write('a'), dripMs) : undefined;
+    await new Promise((done) => setTimeout(done, 200));
+    program.signal('SIGTERM');
+    expect(await program.exited).toEqual([0, null]);
+    clearInterval(drip);
+  });
+
   it('tells how long each phase took', async () => {
     const program = await start({ DRAIN_DELAY_MS: '300' });
     await program.stop();

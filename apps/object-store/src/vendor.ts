@@ -19,5 +19,6 @@ export function asVendor(vendor: Vendor | undefined, request: S3Request, operati
   for (const name of request.headerNames()) {
     if (/^x-amz-(checksum-|sdk-checksum-|trailer$)/.test(name)) throw new S3Error('AccessDenied');
   }
-  if (request.method === 'PUT' || request.method === 'POST') request.passOver('if-none-match');
+  if (request.method !== 'PUT' && request.method !== 'POST') return;
+  for (const name of ['if-match', 'if-none-match']) request.passOver(name);
 }

@@ -140,6 +140,19 @@ describe('a put', () => {
     expect((await get('put/once')).bytes.toString()).toBe('first');
   });
 
+  it('with If-Match replaces that object alone, and none that is gone', async () => {
+    const Key = 'put/match';
+    const putOver = (Body: string, IfMatch: string | undefined) =>
+      client.send(new PutObjectCommand({ Bucket: bucket, Key, Body, IfMatch }));
+    await put(Key, 'first');
+    const first = (await get(Key)).answer.ETag;
+    const { ETag: second } = await putOver('second', first);
+    expect(await statusOf(putOver('third', first))).toBe(412);
+    expect((await get(Key)).bytes.toString()).toBe('second');
+    await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+    expect([404, 412]).toContain(await statusOf(putOver('fourth', second)));
+  });
+
   it('with If-None-Match: * is won by one of twenty at once', async () => {
     const attempts = Array.from({ length: 20 }, (_, i) =>
       statusOf(

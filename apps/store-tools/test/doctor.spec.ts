@@ -75,7 +75,7 @@ describe('a store that has what Naru needs', () => {
     const { code, out } = await run('doctor', [], store.environment);
     expect(code).toBe(1);
     expect(out).toMatch(/multipart +not supported .*Naru needs it/);
-    expect(out).toMatch(/can't work with this store as it is set: multipart, abort, list uploads\./);
+    expect(out).toMatch(/needs and was not found: multipart, abort, list uploads\./);
     expect(await store.keys()).toEqual([]);
     expect(await store.unfinished()).toEqual([]);
   });

@@ -75,7 +75,8 @@ function readSecret(name: string, source: Source): string | undefined {
 function describe(name: string, held: string | undefined, isSecret: boolean, error: z.ZodError): string {
   const expected = [...new Set(error.issues.map((issue) => issue.message))].join('; ');
   if (held === undefined) return `${name} is not set; expected ${expected}`;
-  return `${name} holds ${isSecret ? 'a value that is not shown' : JSON.stringify(held)}; expected ${expected}`;
+  const isShown = !isSecret && !hasUser(held);
+  return `${name} holds ${isShown ? JSON.stringify(held) : 'a value that is not shown'}; expected ${expected}`;
 }
 
 /** A whole number in decimal digits, within `min` and `max`. */
@@ -98,12 +99,17 @@ export function oneOf<const Choices extends readonly [string, ...string[]]>(choi
   return z.enum(choices, `one of ${choices.join(', ')}`);
 }
 
+/** A URL may hold a password, be it one that can't be parsed. */
+function hasUser(url: string): boolean {
+  return /^[^:]*:\/*[^/?#]*@/.test(url);
+}
+
 /** An http or https URL to which a path can be appended; a trailing slash and the scheme's own port are dropped. */
 export function url() {
-  const expected = 'an http:// or https:// URL without "?" or "#"';
+  const expected = 'an http:// or https:// URL without "?", "#" or a user and password';
   return z
     .string(expected)
-    .refine((value) => URL.canParse(value) && /^https?:[^?#]+$/i.test(value), expected)
+    .refine((value) => URL.canParse(value) && /^https?:[^?#]+$/i.test(value) && !hasUser(value), expected)
     .transform((value) => new URL(value).href.replace(/\/+$/, ''));
 }
 

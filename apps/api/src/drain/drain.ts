@@ -7,12 +7,20 @@ import { ImageReceiver, type UploadProgress } from '../upload/image-receiver.js'
 
 // Between two sweeps of connections that have become idle.
 const SWEEP_MS = 50;
-// A connection that has not yet made a request may still be about to.
+// A connection without a request in flight may still be about to make one, if its bytes come, and for so long in all.
 const SILENCE_MS = 1_000;
+const LONGEST_HEAD_MS = 5_000;
 // A store that hangs must not hold up the end.
 const CLEANUP_MS = 3_000;
 // For the answers of uploads that were cut to reach their clients.
 const LAST_WORDS_MS = 500;
+
+/** A connection without a request in flight: since when, and how many bytes of it were read when the latest came. */
+interface Idle {
+  readonly since: number;
+  readonly bytes: number;
+  readonly at: number;
+}
 
 interface Unanswered {
   readonly request: IncomingMessage;
@@ -35,8 +43,8 @@ interface RequestInFlight extends Partial<UploadProgress> {
 export class Drain {
   readonly #logger = new Logger('Drain');
   readonly #unanswered = new Map<ServerResponse, Unanswered>();
-  /** Connections that have not yet made a request, and when the latest byte of each was noticed. */
-  readonly #strangers = new Map<Socket, { bytes: number; at: number }>();
+  /** Every connection; undefined: it was not seen idle. */
+  readonly #connections = new Map<Socket, Idle | undefined>();
   #isDraining = false;
 
   constructor(
@@ -48,17 +56,19 @@ export class Drain {
     return this.#isDraining;
   }
 
-  /** Node counts a connection that has never made a request as busy, and one that awaits its PROXY header not at all. */
+  /**
+   * Node counts a connection as busy that has never made a request, that is in the middle of a head, or whose last body has
+   * never come; and one that awaits its PROXY header not at all.
+   */
   watch(server: Server): void {
     server.on('connection', (socket: Socket) => {
-      this.#strangers.set(socket, { bytes: -1, at: 0 });
-      socket.once('close', () => this.#strangers.delete(socket));
+      this.#connections.set(socket, undefined);
+      socket.once('close', () => this.#connections.delete(socket));
     });
   }
 
   /** Express middleware that knows what is in flight. */
   readonly track = (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
-    this.#strangers.delete(request.socket);
     this.#unanswered.set(response, { request, since: performance.now() });
     response.once('close', () => this.#unanswered.delete(response));
     if (this.#isDraining) closeAfter(response);
@@ -96,7 +106,7 @@ export class Drain {
     // Node closes a connection that becomes idle after close() only when its keep-alive ends.
     const sweep = setInterval(() => {
       server.closeIdleConnections();
-      this.#closeSilentStrangers();
+      this.#closeSilent();
     }, SWEEP_MS);
     const isClean = await Promise.race([closed, graceIsOver]);
     clearInterval(sweep);
@@ -123,7 +133,7 @@ export class Drain {
     const isClear = await Promise.race([this.receiver.abortAll().then(() => true), sleep(CLEANUP_MS, false)]);
     await Promise.race([closed, sleep(LAST_WORDS_MS)]);
     server.closeAllConnections();
-    for (const socket of this.#strangers.keys()) socket.destroy();
+    for (const socket of this.#connections.keys()) socket.destroy();
 
     // One may have come to its end by itself at the very last.
     const cut = unfinished.filter(
@@ -151,12 +161,14 @@ export class Drain {
     };
   }
 
-  #closeSilentStrangers(): void {
+  #closeSilent(): void {
     const now = performance.now();
-    for (const [socket, latest] of this.#strangers) {
-      if (socket.bytesRead !== latest.bytes)
-        this.#strangers.set(socket, { bytes: socket.bytesRead, at: now });
-      else if (now - latest.at >= SILENCE_MS) socket.destroy();
+    const busy = new Set([...this.#unanswered.values()].map(({ request }) => request.socket));
+    for (const [socket, idle = { since: now, bytes: -1, at: now }] of this.#connections) {
+      const { bytesRead: bytes } = socket;
+      if (busy.has(socket)) this.#connections.set(socket, undefined);
+      else if (now - idle.at >= SILENCE_MS || now - idle.since >= LONGEST_HEAD_MS) socket.destroy();
+      else this.#connections.set(socket, { ...idle, bytes, at: bytes === idle.bytes ? idle.at : now });
     }
   }
 }

@@ -21,6 +21,8 @@ const PROBE_TIMEOUT_MS = 2_500;
 const IN_A_ROW = 2;
 // A store that was away for so long is not waited for any more.
 const SHED_AFTER_MS = 3_000;
+// While it answers probes and takes no object, one upload in so long tries whether it does again.
+const TRY_EVERY_MS = 1_000;
 
 /**
  * An object store that is watched. It is asked again and again whether it is well, and each call that succeeds
@@ -39,6 +41,9 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   #succeeded = 0;
   #failed = 0;
   #lastSuccessAt = -Infinity;
+  /** Puts in a row. */
+  #failedPuts = 0;
+  #triedAt = -Infinity;
   /** When the first of the probes that failed in a row was sent. */
   #failingSince: number | undefined;
 
@@ -55,13 +60,26 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
     return this.#trouble ?? 'the object store was not asked yet';
   }
 
-  /** @throws StoreUnavailableError while it would be of no use to begin an upload. */
-  assertUp(): void {
+  /** @throws StoreUnavailableError while it would be of no use to ask the store for anything. */
+  private assertUp(): void {
     if (!this.#isShedding) return;
     const seconds = Math.round((performance.now() - (this.#failingSince ?? 0)) / 1_000);
     throw new StoreUnavailableError(
       `refused at once, as the store has failed for ${seconds} s: ${this.trouble}`,
     );
+  }
+
+  /** For an upload that is about to begin. @throws StoreUnavailableError while it would be of no use */
+  admitUpload(): void {
+    this.assertUp();
+    if (this.#failedPuts < IN_A_ROW) return;
+    const now = performance.now();
+    if (now - this.#triedAt < TRY_EVERY_MS) {
+      throw new StoreUnavailableError(
+        `refused at once, as the last ${this.#failedPuts} puts have failed and another one is being tried`,
+      );
+    }
+    this.#triedAt = now;
   }
 
   /** Resolves when it is known for the first time how the store is; a store that is away is no reason not to start. */
@@ -79,7 +97,14 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   }
 
   override async put(object: NewObject, signal: AbortSignal): Promise<StoredObject> {
-    return this.#call(() => this.store.put(object, signal));
+    try {
+      const stored = await this.#call(() => this.store.put(object, signal));
+      this.#failedPuts = 0;
+      return stored;
+    } catch (error) {
+      if (error instanceof StoreUnavailableError) this.#failedPuts += 1;
+      throw error;
+    }
   }
 
   override async describe(object: Omit<NewObject, 'body'>, signal: AbortSignal): Promise<{ etag: string }> {

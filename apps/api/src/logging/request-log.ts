@@ -20,8 +20,9 @@ export function logRequests(logger: Logger, replicaId: string) {
     quietReqLogger: true,
     // Probes come every second or two; they are there at the level debug.
     customLogLevel: (request, response, error) => {
+      // A probe that is told no is no error: why it is, is logged once, where it is found out.
+      if (PROBES.test(request.url ?? '') && !error) return 'debug';
       if (error || response.err || response.statusCode >= 500) return 'error';
-      if (response.statusCode < 400 && PROBES.test(request.url ?? '')) return 'debug';
       return response.statusCode >= 400 ? 'warn' : 'info';
     },
     customSuccessMessage: tell,

@@ -55,7 +55,7 @@ export class ImageReceiver {
     if (this.#isCutting) throw draining();
     const idempotencyKey = this.#readIdempotencyKey(request, response);
     const declaredBytes = this.#admit(request);
-    this.store.assertUp();
+    this.store.admitUpload();
     const engine = new ImageEngine(this.#parts, declaredBytes, idempotencyKey);
     const progress = { images: 0, receivedBytes: 0 };
     const images = this.#run(engine, progress, request, response);

@@ -6,7 +6,7 @@ import { S3Error } from '../s3-error.js';
 import type { ObjectHead } from '../storage/object-file.js';
 import type { Exchange } from './exchange.js';
 import { headersToKeep, quoted } from './object-headers.js';
-import { onlyIfAbsent } from './preconditions.js';
+import { onlyIfAbsent, onlyIfMatch } from './preconditions.js';
 
 const DELETES = 1000;
 const DELETE_XML_BYTES = 2 * 1024 * 1024;
@@ -19,7 +19,7 @@ export async function putObject(exchange: Exchange): Promise<void> {
     key,
     body,
     (bytes) => ({ key, bytes, etag: body.md5().toString('hex'), lastModifiedMs: Date.now(), headers }),
-    { ifAbsent: onlyIfAbsent(request), signal },
+    { ifAbsent: onlyIfAbsent(request), ifMatch: onlyIfMatch(request), signal },
   );
   sendEmpty(response, 200, { etag: quoted(head.etag), ...body.checksums() });
 }

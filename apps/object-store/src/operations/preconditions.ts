@@ -31,6 +31,12 @@ export function onlyIfAbsent(request: S3Request): boolean {
   return true;
 }
 
+/** What a write expects of the object that it replaces, if it expects any (If-Match). */
+export function onlyIfMatch(request: S3Request): ((head: ObjectHead) => boolean) | undefined {
+  const match = request.header('if-match');
+  return match === undefined ? undefined : (head) => includesEtag(match, head);
+}
+
 function includesEtag(list: string, head: ObjectHead): boolean {
   return list.trim() === head.etag || fresh({ 'if-none-match': list.trim() }, { etag: quoted(head.etag) });
 }

@@ -111,7 +111,12 @@ const ROUTES: readonly Route[] = [
     headers: ['x-amz-metadata-directive', 'x-amz-meta-'],
     operation: 'CopyObject',
   },
-  { on: 'object', method: 'PUT', headers: [...BODY, 'if-none-match', 'x-amz-meta-'], operation: 'PutObject' },
+  {
+    on: 'object',
+    method: 'PUT',
+    headers: [...BODY, 'if-match', 'if-none-match', 'x-amz-meta-'],
+    operation: 'PutObject',
+  },
   {
     on: 'object',
     method: 'GET',

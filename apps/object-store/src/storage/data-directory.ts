@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { link, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { S3Error } from '../s3-error.js';
@@ -97,14 +97,19 @@ export class DataDirectory {
 
   /**
    * Puts an object in place of any other with that key once `source` has ended, and never a part of it.
-   * Throws NoSuchBucket, PreconditionFailed if `ifAbsent` and it is not, and what source and seal throw.
+   * Throws NoSuchBucket; PreconditionFailed if `ifAbsent` and it is not, or if the one there is not what `ifMatch` accepts,
+   * and NoSuchKey if there is none; and what source and seal throw.
    */
   async put(
     bucket: string,
     key: string,
     source: AsyncIterable<Buffer>,
     seal: (bytes: number) => ObjectHead,
-    { ifAbsent, signal }: { ifAbsent: boolean; signal: AbortSignal },
+    {
+      ifAbsent,
+      ifMatch,
+      signal,
+    }: { ifAbsent: boolean; ifMatch?: ((head: ObjectHead) => boolean) | undefined; signal: AbortSignal },
   ): Promise<ObjectHead> {
     this.requireBucket(bucket);
     // Known already: spare the client from sending the body. What counts is the link below.
@@ -115,6 +120,7 @@ export class DataDirectory {
       signal.throwIfAborted();
       // A link, unlike a rename, fails if the name is taken: one of many at once wins.
       if (ifAbsent) await link(temporary, this.objectPath(bucket, key));
+      else if (ifMatch) this.replace(bucket, key, temporary, ifMatch);
       else await rename(temporary, this.objectPath(bucket, key));
     } catch (error) {
       await rm(temporary, { force: true });
@@ -124,6 +130,19 @@ export class DataDirectory {
     }
     if (ifAbsent) await rm(temporary, { force: true });
     return head;
+  }
+
+  /** At once, so that nothing comes between the look and the rename. */
+  private replace(
+    bucket: string,
+    key: string,
+    temporary: string,
+    isExpected: (head: ObjectHead) => boolean,
+  ): void {
+    const head = this.headObject(bucket, key);
+    if (!head) throw new S3Error('NoSuchKey');
+    if (!isExpected(head)) throw new S3Error('PreconditionFailed');
+    renameSync(temporary, this.objectPath(bucket, key));
   }
 
   /** Throws NoSuchBucket and NoSuchKey. */

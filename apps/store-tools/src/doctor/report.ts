@@ -28,7 +28,7 @@ export function toText({ endpoint, bucket, isReady, probes, left }: Diagnosis): 
     ...left.map((what) => `Left behind, delete it by hand: ${what}`),
     isReady
       ? 'Everything that Naru needs is there.'
-      : `Naru can't work with this store as it is set: ${missing.map(({ name }) => name).join(', ')}.`,
+      : `What Naru needs and was not found: ${missing.map(({ name }) => name).join(', ')}.`,
     '',
   ].join('\n');
 }

@@ -15,8 +15,10 @@ import { type ObjectHead, ObjectExistsError, type Owner, StoreUnavailableError }
  * - The first is answered with its object owned. Only it could take it back, and having answered it doesn't.
  * - A repeat that finds the same bytes puts them again without an owner before it answers. Whoever wakes up or is
  *   refused after that finds that the object isn't its own any more, and leaves it.
+ * - A claim puts over what was found alone (If-Match), so that it can't meet what somebody else has put since.
  * - The owner's look and its delete are two requests: a claim may fall between them. So a repeat looks again after
- *   LOOK_AGAIN_MS, which is longer than an owner lets pass in between, and puts once more what is gone by then.
+ *   LOOK_AGAIN_MS, and puts once more what is gone by then. Where the two took the owner longer, it puts the object back,
+ *   without an owner: a repeat may have been answered, and what nobody was told of is the lesser evil.
  * - A repeat that is refused takes nothing back: the first may have been answered. So of two that overlap and are
  *   both refused, an object may stay.
  * - An object in S3 parts can't be claimed, since its bytes are gone when it is found to be the same. So its owner takes
@@ -28,7 +30,7 @@ import { type ObjectHead, ObjectExistsError, type Owner, StoreUnavailableError }
 
 /** Where an object's metadata names its owner; none: it is kept. */
 export const OWNER = 'owner';
-export const LOOK_AGAIN_MS = 250;
+export const LOOK_AGAIN_MS = 500;
 
 // An object that comes and goes while others put it: more than six rounds, 3 s in all, it won't.
 const ROUNDS = 7;
@@ -38,8 +40,8 @@ const WAIT_MS = 50;
 export interface OnceStore {
   /** Resolves with undefined if the key is taken. */
   putIfAbsent(): Promise<{ etag: string } | undefined>;
-  /** Puts the same bytes in place of those that are there, under the head given and without an owner. */
-  claim(head: ObjectHead): Promise<{ etag: string }>;
+  /** Puts the same bytes in place of those that were found, without an owner; undefined: they are there no more. */
+  claim(found: ObjectHead): Promise<{ etag: string } | undefined>;
   /** What is there, if it is the same bytes. */
   find(): Promise<ObjectHead | undefined>;
   /** @throws ObjectExistsError if there are other bytes */
@@ -60,7 +62,9 @@ export async function putOnce(
     if (!found) continue;
     // Ours: the answer was lost, and the SDK put it again.
     if (isOwn(found, owner)) return { etag: found.etag };
-    const { etag } = isKept(found) ? found : await store.claim(found);
+    const kept = isKept(found) ? found : await store.claim(found);
+    if (!kept) continue;
+    const { etag } = kept;
     await sleep(LOOK_AGAIN_MS, undefined, { signal });
     const existing = await store.find();
     if (existing?.etag === etag && isKept(existing)) return { etag, existing };

@@ -1,5 +1,6 @@
 import { type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AbortMultipartUploadCommand,
@@ -328,8 +329,7 @@ export class S3ObjectStore extends ObjectStore {
             return stored;
           },
           // Never taken back: the object may be one that somebody was told of.
-          claim: ({ contentType, metadata }) =>
-            this.#send({ key, contentType, metadata: withoutOwner(metadata) }, body, signal),
+          claim: (found) => this.#putKept(found, body, signal, { IfMatch: found.etag }),
           find: () => this.#find(key, signal),
           findSame: () => this.#findSame(key, signal, (found) => expectSame(body, found)),
         },
@@ -360,11 +360,29 @@ export class S3ObjectStore extends ObjectStore {
     return (await this.#find(object.key, signal)) ? undefined : this.#putWhole(object, body, signal);
   }
 
+  /** Puts bytes under the head given, without an owner; resolves with undefined where the condition doesn't hold. */
+  async #putKept(
+    { key, contentType, metadata }: ObjectHead,
+    body: Buffer,
+    signal: AbortSignal,
+    condition: Condition,
+  ): Promise<{ etag: string } | undefined> {
+    const object = { key, contentType, metadata: withoutOwner(metadata) };
+    try {
+      return await this.#send(object, body, signal, this.#putsConditionally ? condition : {});
+    } catch (error) {
+      if (isTaken(error) || toStoreError(error, key) instanceof ObjectNotFoundError) return undefined;
+      // It knows If-None-Match alone.
+      if (condition.IfMatch && isNotImplemented(error)) return this.#send(object, body, signal);
+      throw error;
+    }
+  }
+
   async #putWhole(
     object: NewObject,
     body: Buffer,
     signal: AbortSignal,
-    condition: { IfNoneMatch?: '*' } = {},
+    condition: Condition = {},
   ): Promise<{ etag: string }> {
     try {
       return await this.#send(object, body, signal, condition);
@@ -379,7 +397,7 @@ export class S3ObjectStore extends ObjectStore {
     object: Omit<NewObject, 'body'>,
     body: Buffer,
     signal: AbortSignal,
-    condition: { IfNoneMatch?: '*' } = {},
+    condition: Condition = {},
   ): Promise<{ etag: string }> {
     const settled = settle(signal);
     try {
@@ -566,14 +584,30 @@ export class S3ObjectStore extends ObjectStore {
       this.#putsConditionally && bytes <= this.#options.partBytes;
     const look = async () => {
       const head = await this.#find(key, abortSignal);
-      const isToGo = head && isOwn(head, owner) && (isClaimable(head) || owner.isAwaited());
-      return isToGo === true;
+      return head && isOwn(head, owner) && (isClaimable(head) || owner.isAwaited()) ? head : undefined;
     };
+    const head = await look();
+    if (!head) return;
+    const copy = isClaimable(head) ? await this.#read(key, abortSignal) : undefined;
     const start = performance.now();
-    let isToGo = await look();
-    // Either the store is slow, and its answer is as late again, or this process was stopped meanwhile, and it is not.
-    if (isToGo && performance.now() - start > LOOK_AGAIN_MS) isToGo = await look();
-    if (isToGo) await this.#single.send(new DeleteObjectCommand(this.#at(key)), { abortSignal });
+    if (!(await look())) return;
+    const putBack = async () => {
+      if (!copy) return;
+      await this.#putKept(head, copy, AbortSignal.timeout(DISCARD_TIMEOUT_MS), { IfNoneMatch: '*' });
+    };
+    try {
+      await this.#single.send(new DeleteObjectCommand(this.#at(key)), { abortSignal });
+    } catch (error) {
+      // It may be deleted, whatever was answered.
+      if (mayHaveStored(error)) await putBack();
+      throw error;
+    }
+    if (performance.now() - start >= LOOK_AGAIN_MS) await putBack();
+  }
+
+  async #read(key: string, signal: AbortSignal): Promise<Buffer> {
+    const { body } = await this.get(key, { signal });
+    return buffer(body);
   }
 
   /** Aborts unfinished uploads of the key, those included whose upload id never reached us, and deletes the object. */
@@ -629,6 +663,13 @@ export class S3ObjectStore extends ObjectStore {
     const Metadata = { ...metadata, ...(owner && { [OWNER]: owner.nonce }) };
     return { ...this.#at(key), ContentType: contentType, Metadata };
   }
+}
+
+/** On which a put replaces, or does not. */
+interface Condition {
+  readonly IfNoneMatch?: '*';
+  /** An entity tag. */
+  readonly IfMatch?: string;
 }
 
 /** Something has the key already. */

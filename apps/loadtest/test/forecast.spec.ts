@@ -105,6 +105,12 @@ describe('a forecast is refused', () => {
     expect(replicas?.best).toBeGreaterThan(8);
   });
 
+  it('when replicas carry it, but none so fast', () => {
+    const measured = summary(law(0.05, 0.002));
+    expect(refusalsOf(measured, { rps: 50, p95: 260 })).toEqual(['never-so-fast']);
+    expect(refusalsOf(measured, { rps: 50 })).not.toContain('never');
+  });
+
   it('when an upload alone takes longer than the p95 that is asked for', () => {
     expect(refusalsOf(summary(law(0, 0)), { p95: 200 })).toEqual(['p95-too-short']);
   });

@@ -25,6 +25,8 @@ export type Refusal =
   /** None does by the law, whose peak is a guess itself. */
   | { readonly why: 'peak-unseen'; readonly most: number; readonly at: number; readonly measured: number }
   | { readonly why: 'extrapolated'; readonly replicas: number; readonly measured: number }
+  /** So many carry it, but no number does under that p95. */
+  | { readonly why: 'never-so-fast'; readonly replicas: number }
   /** An upload alone takes longer. */
   | { readonly why: 'p95-too-short'; readonly least: number };
 
@@ -109,6 +111,11 @@ function answer(
     return undefined;
   }
   const best = fewest(rps, p95, (n) => fit.predict(n).rps);
+  const slowly = best === undefined && p95 !== undefined && fewest(rps, undefined, (n) => fit.predict(n).rps);
+  if (slowly) {
+    refusals.push({ why: 'never-so-fast', replicas: slowly });
+    return undefined;
+  }
   if (best === undefined) {
     const at = Math.min(MOST_REPLICAS, Math.max(1, Math.round(fit.peak)));
     const peak = { most: fit.predict(at).rps, at };

@@ -150,7 +150,11 @@ export function forecastText(summary: Summary, asked: Question, found: Forecast,
     ...(ceilings.link
       ? [`  ${words.link(asked.link, ceilings.link.rps.toFixed(0), ceilings.link.balancers)}`]
       : []),
-    ...(ceilings.store ? [`  ${words.store(ceilings.store.rps.toFixed(0), ceilings.store.cores)}`] : []),
+    ...(ceilings.store
+      ? [
+          `  ${words.store(ceilings.store.rps.toFixed(0), ceilings.store.cores, asked.rps > ceilings.store.rps)}`,
+        ]
+      : []),
     ...(asked.p95 === undefined ? [] : [`  ${words.assumption}`]),
     '',
   ].join('\n');

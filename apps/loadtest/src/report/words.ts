@@ -56,7 +56,7 @@ export interface Words {
   readonly coherence: string;
   readonly one: string;
   readonly link: (link: number, rps: string, balancers: number) => string;
-  readonly store: (rps: string, cores: number) => string;
+  readonly store: (rps: string, cores: number, isTooMuch: boolean) => string;
   readonly assumption: string;
   readonly forecast: string;
 }
@@ -152,6 +152,8 @@ export const WORDS: Record<Language, Words> = {
           return `peak-unseen: the law guesses at ${number(refusal.most)} uploads a second at most, with ${refusal.at} replicas, more than twice the ${refusal.measured} that were measured; whether more carry it can't be told. Measure more of them.`;
         case 'extrapolated':
           return `extrapolated: ${refusal.replicas} replicas are more than twice the ${refusal.measured} that were measured. Measure more of them.`;
+        case 'never-so-fast':
+          return `never-so-fast: by the law ${refusal.replicas} replicas carry it, but no number of them under that p95. Allow a longer one, or give each more CPU.`;
         case 'p95-too-short':
           return `p95-too-short: on replicas like these no p95 under ${number(refusal.least, 0)} ms is to be had, however many there are. Give each more CPU.`;
       }
@@ -165,9 +167,9 @@ export const WORDS: Record<Language, Words> = {
     coherence: 'coherence β',
     one: 'one replica λ, uploads/s',
     link: (link, rps, balancers) =>
-      `Network: a balancer with ${link} Gbit/s carries at most ${rps} such uploads a second, whatever N is; this load takes ${balancers} of them.`,
-    store: (rps, cores) =>
-      `Store: the one that was measured would use up ${cores} cores at about ${rps} uploads a second (computed from its CPU per upload).`,
+      `Network: a balancer with ${link} Gbit/s carries at most ${rps} such uploads a second, whatever N is; this load takes ${balancers} such balancer${balancers === 1 ? '' : 's'}.`,
+    store: (rps, cores, isTooMuch) =>
+      `Store: the one that was measured would use up ${cores} cores at about ${rps} uploads a second (computed from its CPU per upload)${isTooMuch ? '. This load is more: it takes a larger store' : ''}.`,
     assumption:
       'The p95 assumes arrivals at random and a queue for each replica (M/M/1): p95 = ln 20 × S ÷ (1 − load). loadtest/breaking-point.js measures it.',
     forecast: 'Forecast',
@@ -260,6 +262,8 @@ export const WORDS: Record<Language, Words> = {
           return `peak-unseen: 법칙이 짐작하는 최대는 ${refusal.at}개일 때 초당 ${number(refusal.most)}건이지만, 측정한 ${refusal.measured}개의 두 배가 넘어 더 많은 레플리카가 감당할지 알 수 없습니다. 더 많은 레플리카로 측정하십시오.`;
         case 'extrapolated':
           return `extrapolated: ${refusal.replicas}개는 측정한 ${refusal.measured}개의 두 배가 넘습니다. 더 많은 레플리카로 측정하십시오.`;
+        case 'never-so-fast':
+          return `never-so-fast: 법칙에 따르면 ${refusal.replicas}개가 감당하지만, 그 p95 아래로는 몇 개든 감당하지 못합니다. 더 긴 p95를 허용하거나 레플리카마다 CPU를 더 주십시오.`;
         case 'p95-too-short':
           return `p95-too-short: 이런 레플리카로는 몇 개든 p95 ${number(refusal.least, 0)} ms 아래가 될 수 없습니다. 레플리카마다 CPU를 더 주십시오.`;
       }
@@ -274,8 +278,8 @@ export const WORDS: Record<Language, Words> = {
     one: '레플리카 하나 λ, 초당 업로드',
     link: (link, rps, balancers) =>
       `네트워크: ${link} Gbit/s 로드 밸런서 하나는 N과 상관없이 초당 ${rps}건까지 나릅니다. 이 부하에는 ${balancers}대가 필요합니다.`,
-    store: (rps, cores) =>
-      `스토리지: 측정한 스토리지는 초당 약 ${rps}건에서 코어 ${cores}개를 다 씁니다(업로드당 CPU로 계산).`,
+    store: (rps, cores, isTooMuch) =>
+      `스토리지: 측정한 스토리지는 초당 약 ${rps}건에서 코어 ${cores}개를 다 씁니다(업로드당 CPU로 계산).${isTooMuch ? ' 이 부하는 그보다 많으므로 더 큰 스토리지가 필요합니다.' : ''}`,
     assumption:
       'p95는 무작위로 도착하고 레플리카마다 줄이 하나라고(M/M/1) 가정합니다: p95 = ln 20 × S ÷ (1 − 부하). loadtest/breaking-point.js로 잴 수 있습니다.',
     forecast: '예측',

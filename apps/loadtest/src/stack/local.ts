@@ -114,6 +114,7 @@ export class LocalStack implements Stack {
       for (const pid of this.#parked) this.#resume(pid);
       start.kill('SIGTERM');
       await once(start, 'close');
+      endGroup(start);
     }
     if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true });
   }
@@ -141,6 +142,15 @@ export class LocalStack implements Stack {
       .filter(({ command }) => command.includes('api/src/main.js'))
       .map((process): [string, Process] => [environmentOf(process.pid, 'REPLICA_ID') ?? '', process]);
     return new Map(found.sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true })));
+  }
+}
+
+/** What it had just begun may outlive it, and would write to the folder once more. */
+function endGroup({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL');
+  } catch {
+    // Nothing of it is left.
   }
 }
 

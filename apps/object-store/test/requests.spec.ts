@@ -49,7 +49,6 @@ describe('what the store does not do is refused, never passed over', () => {
     ['x-amz-tagging', 'a=b'],
     ['x-amz-object-lock-mode', 'GOVERNANCE'],
     ['x-amz-storage-class', 'GLACIER'],
-    ['if-match', '"other"'],
     ['if-none-match', '"other"'],
     ['if-unmodified-since', 'Thu, 01 Jan 1970 00:00:00 GMT'],
   ])('the header %s of a put', async (name, value) => {

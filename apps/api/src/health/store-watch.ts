@@ -21,7 +21,9 @@ const PROBE_TIMEOUT_MS = 2_500;
 const IN_A_ROW = 2;
 // A store that was away for so long is not waited for any more.
 const SHED_AFTER_MS = 3_000;
-// While it answers probes and takes no object, one upload in so long tries whether it does again.
+// A store may answer probes and take no object: after so many puts without one that succeeded, in SHED_AFTER_MS at least, one
+// upload in so long tries whether it does again.
+const PUTS_IN_A_ROW = 5;
 const TRY_EVERY_MS = 1_000;
 
 /**
@@ -41,8 +43,9 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   #succeeded = 0;
   #failed = 0;
   #lastSuccessAt = -Infinity;
-  /** Puts in a row. */
+  /** Puts in a row, and when the first of them began. */
   #failedPuts = 0;
+  #putsFailingSince = Infinity;
   #triedAt = -Infinity;
   /** When the first of the probes that failed in a row was sent. */
   #failingSince: number | undefined;
@@ -72,8 +75,8 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   /** For an upload that is about to begin. @throws StoreUnavailableError while it would be of no use */
   admitUpload(): void {
     this.assertUp();
-    if (this.#failedPuts < IN_A_ROW) return;
     const now = performance.now();
+    if (this.#failedPuts < PUTS_IN_A_ROW || now - this.#putsFailingSince < SHED_AFTER_MS) return;
     if (now - this.#triedAt < TRY_EVERY_MS) {
       throw new StoreUnavailableError(
         `refused at once, as the last ${this.#failedPuts} puts have failed and another one is being tried`,
@@ -97,12 +100,17 @@ export class StoreWatch extends ObjectStore implements OnApplicationBootstrap, O
   }
 
   override async put(object: NewObject, signal: AbortSignal): Promise<StoredObject> {
+    const beganAt = performance.now();
     try {
       const stored = await this.#call(() => this.store.put(object, signal));
       this.#failedPuts = 0;
+      this.#putsFailingSince = Infinity;
       return stored;
     } catch (error) {
-      if (error instanceof StoreUnavailableError) this.#failedPuts += 1;
+      if (error instanceof StoreUnavailableError) {
+        this.#failedPuts += 1;
+        this.#putsFailingSince = Math.min(this.#putsFailingSince, beganAt);
+      }
       throw error;
     }
   }

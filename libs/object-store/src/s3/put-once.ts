@@ -30,7 +30,7 @@ import { type ObjectHead, ObjectExistsError, type Owner, StoreUnavailableError }
 
 /** Where an object's metadata names its owner; none: it is kept. */
 export const OWNER = 'owner';
-export const LOOK_AGAIN_MS = 500;
+export const LOOK_AGAIN_MS = 1_000;
 
 // An object that comes and goes while others put it: more than six rounds, 3 s in all, it won't.
 const ROUNDS = 7;

@@ -103,9 +103,9 @@ async function run(options: RunOptions): Promise<number> {
 }
 
 async function stackOf({ against, cpus, replicas, script }: RunOptions): Promise<Stack> {
+  if (against instanceof URL) return new UrlStack(against.href.replace(/\/+$/, ''));
   // A stack of ours has the cache that this one asks about.
   if (script === 'cached-reads') process.env['LB_CACHE'] ||= 'on';
-  if (against instanceof URL) return new UrlStack(against.href.replace(/\/+$/, ''));
   const kind = against ?? ((await hasDocker()) ? 'compose' : 'local');
   const most = Math.max(...(replicas ?? [1]));
   say(

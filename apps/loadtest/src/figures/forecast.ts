@@ -110,17 +110,13 @@ function answer(
     refusals.push({ why: 'p95-too-short', least });
     return undefined;
   }
-  const best = fewest(rps, p95, (n) => fit.predict(n).rps);
-  const slowly = best === undefined && p95 !== undefined && fewest(rps, undefined, (n) => fit.predict(n).rps);
-  if (slowly) {
-    refusals.push({ why: 'never-so-fast', replicas: slowly });
-    return undefined;
-  }
+  const capacity = (n: number): number => fit.predict(n).rps;
+  const best = fewest(rps, p95, capacity);
   if (best === undefined) {
-    const at = Math.min(MOST_REPLICAS, Math.max(1, Math.round(fit.peak)));
-    const peak = { most: fit.predict(at).rps, at };
-    const isSeen = at <= MAX_EXTRAPOLATION * measured;
-    refusals.push(isSeen ? { why: 'never', ...peak } : { why: 'peak-unseen', ...peak, measured });
+    const slowly = p95 === undefined ? undefined : fewest(rps, undefined, capacity);
+    refusals.push(
+      slowly === undefined ? noneCarries(fit, measured) : { why: 'never-so-fast', replicas: slowly },
+    );
     return undefined;
   }
   if (best > MAX_EXTRAPOLATION * measured) refusals.push({ why: 'extrapolated', replicas: best, measured });
@@ -129,6 +125,14 @@ function answer(
     low: fewest(rps, p95, (n) => fit.predict(n).high) ?? best,
     high: fewest(rps, p95, (n) => fit.predict(n).low) ?? Infinity,
   };
+}
+
+function noneCarries(fit: Fit, measured: number): Refusal {
+  const at = Math.min(MOST_REPLICAS, Math.max(1, Math.round(fit.peak)));
+  const peak = { most: fit.predict(at).rps, at };
+  return at <= MAX_EXTRAPOLATION * measured
+    ? { why: 'never', ...peak }
+    : { why: 'peak-unseen', ...peak, measured };
 }
 
 /** The least number of replicas that carry it; undefined: none does. */
